@@ -1,0 +1,37 @@
+PYTHON ?= python3
+BIN := .venv/bin
+EXTRAS ?= dev
+
+.PHONY: demo install check test test-all docs build clean
+
+demo: install  ## rank bundled captions, offline, and write report.html
+	$(BIN)/vlmtools demo
+
+install: .venv/installed  ## everything into .venv
+
+.venv/installed: pyproject.toml constraints.txt hatch_build.py
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	touch $@
+
+check: install  ## lint, types, direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy vlmtools adapters benchmarks scripts hatch_build.py
+	$(BIN)/lint-imports
+
+test: install  ## everything that fits ten minutes on two cores
+	$(BIN)/python -m pytest -n 2 -m "not slow and not gpu"
+
+test-all: install  ## the long ones too
+	$(BIN)/python -m pytest -n 2 -m "not gpu"
+
+docs: install  ## write the generated pages under docs/
+	$(BIN)/python scripts/write_docs.py
+
+build: install  ## wheel and sdist
+	$(BIN)/python -m build
+
+clean:
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

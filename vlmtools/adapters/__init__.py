@@ -1,0 +1,10 @@
+"""The files of the top-level `adapters/` folder, importable as `vlmtools.adapters.<name>`.
+
+A wheel carries them inside this package; in a checkout they lie beside it.
+"""
+
+from pathlib import Path
+
+_beside = Path(__file__).resolve().parents[2] / "adapters"
+if (_beside.parent / "pyproject.toml").is_file():
+    __path__.append(str(_beside))

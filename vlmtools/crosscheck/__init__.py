@@ -1,0 +1,1 @@
+"""Ranking models by hallucination without references."""

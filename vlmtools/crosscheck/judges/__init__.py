@@ -1,0 +1,1 @@
+"""How far evidence supports a claim: one file per judge."""

@@ -1,0 +1,1 @@
+"""Where things are in each Hugging Face model family: one file per `model_type`."""

@@ -1,0 +1,1 @@
+"""Attention and other building blocks, one per file; nothing here imports vlmtools."""

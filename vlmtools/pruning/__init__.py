@@ -1,0 +1,1 @@
+"""Visual-token pruning: one file per method."""

@@ -1,0 +1,1 @@
+"""Rankings and reports as terminal tables, HTML, Markdown, CSV and JSON."""

@@ -1,0 +1,1 @@
+"""Who answers: local models, servers, files of recorded answers."""
