@@ -1,1 +1,51 @@
+"""Rank, look inside, patch and evaluate vision-language models by how much they hallucinate.
+
+Importing vlmtools loads neither torch nor transformers: each name below arrives on first use.
+
+    vt.crosscheck(["a.jsonl", "b.jsonl"])     rank models without references
+    vt.load("llava-hf/llava-1.5-7b-hf")       a model with its processor
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vlmtools.crosscheck.ranking import Ranking as Ranking
+    from vlmtools.crosscheck.run import CrossCheck as CrossCheck
+    from vlmtools.crosscheck.run import crosscheck as crosscheck
+    from vlmtools.types import Answers as Answers
+    from vlmtools.types import Decoding as Decoding
+    from vlmtools.types import Reply as Reply
+    from vlmtools.types import Request as Request
+    from vlmtools.types import Sample as Sample
+    from vlmtools.vlm import VLM as VLM
+    from vlmtools.vlm import load as load
+
 __version__ = "0.1.0"
+
+_HOME = {
+    "Answers": "vlmtools.types",
+    "CrossCheck": "vlmtools.crosscheck.run",
+    "Decoding": "vlmtools.types",
+    "Ranking": "vlmtools.crosscheck.ranking",
+    "Reply": "vlmtools.types",
+    "Request": "vlmtools.types",
+    "Sample": "vlmtools.types",
+    "VLM": "vlmtools.vlm",
+    "load": "vlmtools.vlm",
+}
+# `crosscheck` is not in this table: the package of that name is itself callable (see its __init__).
+
+__all__ = [*sorted([*_HOME, "crosscheck"]), "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "crosscheck":
+        return importlib.import_module("vlmtools.crosscheck")
+    if name not in _HOME:
+        raise AttributeError(f"module 'vlmtools' has no attribute {name!r}. It has: {', '.join(__all__)}.")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -72,6 +72,11 @@ class Judge(ABC):
         """File name of the judge: its name in tables and on the command line."""
         return type(self).__module__.rpartition(".")[2]
 
+    @property
+    def costs(self) -> bool:
+        """Whether a verdict takes a call to a model (field `responder`), which budgets count and `--offline` forbids."""
+        return hasattr(self, "responder")
+
     @abstractmethod
     def identity(self) -> Mapping[str, Json]:
         """What decides the verdict apart from the question: name, model, revision, template, thresholds, version."""
