@@ -1,9 +1,14 @@
 """The result of a crosscheck: frozen, prints as a table, saves as JSON, CSV, Markdown and HTML."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from typing import Any, TypeVar
 
+from vlmtools.errors import BadInput, MissingField
 from vlmtools.types import Json
+
+T = TypeVar("T")
 
 Interval = tuple[float, float]
 
@@ -122,8 +127,8 @@ class Ranking:
 
     Args:
         rows: In rank order.
-        agreement: agreement[target][evidence] = mean support of the target's claims by the evidence model, 0 to 1;
-            None where nobody asked.
+        agreement: agreement[target][evidence] = mean support of the target's claims by the evidence model,
+            0 to 1; None where nobody asked.
         pairs: Every pair, in rank order.
         worst: The least supported claims, worst first.
         sensitivity: Setting → {model: rank}: the ranking under other β, weights, evidence sets or judges.
@@ -139,13 +144,121 @@ class Ranking:
     warnings: tuple[str, ...]
     record: Mapping[str, Json]
 
-    def to_json(self) -> dict[str, Json]:
-        """The documented form of `--json` (see docs/formats.md)."""
-        return {
+    def to_json(self, *, full: bool = False) -> dict[str, Json]:
+        """The documented form of `--json` (see docs/formats.md); numbers that are not finite become null.
+
+        Args:
+            full: Also write the worst claims with their answers and evidence, as a run folder's
+                `ranking.json` does, so that `Ranking.from_json` gives back the whole ranking. False keeps it small.
+        """
+        written: dict[str, Json] = {
             "ranking": [asdict(row) for row in self.rows],
             "pairs": [asdict(pair) for pair in self.pairs],
-            "agreement": {target: dict(row) for target, row in self.agreement.items()},
-            "sensitivity": {setting: dict(ranks) for setting, ranks in self.sensitivity.items()},
-            "warnings": list(self.warnings),
-            "record": dict(self.record),
+            "agreement": self.agreement,
+            "sensitivity": self.sensitivity,
+            "warnings": self.warnings,
+            "record": self.record,
         }
+        if full:
+            written["worst"] = [asdict(claim) for claim in self.worst]
+        return {name: _plain(value) for name, value in written.items()}
+
+    @classmethod
+    def from_json(cls, data: Json) -> "Ranking":
+        """The ranking that `to_json` wrote; fields this version does not know are passed over.
+
+        Args:
+            data: The parsed file. Only `ranking` must be there; whatever else is missing is taken as empty.
+
+        Raises:
+            MissingField: A row, pair or claim lacks a field.
+            BadInput: The data is not a ranking, or a field holds something else than it should.
+        """
+        if not isinstance(data, Mapping) or "ranking" not in data:
+            raise BadInput(
+                "This is not a saved ranking: it has no key 'ranking'. A run folder's ranking.json has one; "
+                "give that file, or make it with: vlmtools crosscheck"
+            )
+        try:
+            return _ranking(data)
+        except (TypeError, ValueError, AttributeError) as error:
+            if isinstance(error, BadInput):
+                raise
+            raise BadInput(
+                f"The saved ranking holds a value that cannot be read ({error}). Fields and types are "
+                "those of Ranking.to_json; write the file anew with: vlmtools crosscheck"
+            ) from error
+
+
+def _ranking(data: Mapping[str, Json]) -> Ranking:
+    return Ranking(
+        rows=tuple(_row(row) for row in data["ranking"]),
+        agreement={target: dict(row) for target, row in data.get("agreement", {}).items()},
+        pairs=tuple(_pair(pair) for pair in data.get("pairs", ())),
+        worst=tuple(_claim(claim) for claim in data.get("worst", ())),
+        sensitivity={setting: dict(ranks) for setting, ranks in data.get("sensitivity", {}).items()},
+        warnings=tuple(data.get("warnings", ())),
+        record=dict(data.get("record", {})),
+    )
+
+
+def _row(data: Mapping[str, Json]) -> Row:
+    numbers = dict.fromkeys(("score", "claims_per_item", "words_per_item", "unparsed"), _number)
+    return _read(Row, data, ci=_floats, rank_ci=_ints, rank_loo=_ints, modality=tuple, **numbers)
+
+
+def _pair(data: Mapping[str, Json]) -> Pair:
+    return _read(
+        Pair, data, ci=_floats, **dict.fromkeys(("difference", "p", "p_holm", "detectable"), _number)
+    )
+
+
+def _claim(data: Mapping[str, Json]) -> WorstClaim:
+    return _read(
+        WorstClaim,
+        data,
+        score=_number,
+        spans=lambda spans: tuple((int(start), int(end), _number(score)) for start, end, score in spans),
+        evidence=lambda said: tuple(_read(Evidence, one, support=_number) for one in said),
+        media=lambda media: tuple((str(kind), str(where)) for kind, where in media),
+    )
+
+
+def _read(kind: type[T], data: Mapping[str, Json], **convert: Callable[[Any], Any]) -> T:
+    """Builds a dataclass from the fields it knows, each through its converter."""
+    known = {one.name: one for one in fields(kind)}  # type: ignore[arg-type]
+    needed = [
+        name for name, one in known.items() if one.default is MISSING and one.default_factory is MISSING
+    ]
+    missing = [name for name in needed if name not in data]
+    if missing:
+        raise MissingField(
+            f"A saved {kind.__name__} has no {', '.join(missing)}; it has {', '.join(data) or 'nothing'}. "
+            "Write the file anew with: vlmtools crosscheck"
+        )
+    return kind(**{name: convert.get(name, _same)(value) for name, value in data.items() if name in known})
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _floats(values: Any) -> tuple[float, ...]:
+    return tuple(_number(value) for value in values)
+
+
+def _ints(values: Any) -> tuple[int, ...] | None:
+    return None if values is None else tuple(int(value) for value in values)
+
+
+def _plain(value: Json) -> Json:
+    """Lists and dicts instead of tuples and mappings, null instead of NaN and infinity, which JSON lacks."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
