@@ -1,0 +1,440 @@
+"""VLM: a Hugging Face model with its processor; load one by name, ask it in batches.
+
+How an answer is drawn is decided by the request alone: greedy, or random with noise that belongs to the row (see
+`vlmtools.decoding`). The checkpoint's own sampling settings and penalties are not used, only its end and padding tokens.
+A checkpoint without a chat template is sent `<image token>` + line break + prompt, and the bare prompt without picture.
+"""
+
+import gc
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vlmtools.errors import BadInput, ResponderError
+from vlmtools.families._processors import load_processor, takes_images
+from vlmtools.media import load_image, prompt_text
+from vlmtools.types import Decoding, Reply, Request, Sample
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import Tensor
+
+log = logging.getLogger(__name__)
+
+QUANTS = ("4bit", "8bit")
+DTYPES = ("auto", "float32", "float16", "bfloat16")
+_NEUTRAL = {
+    "do_sample": False,
+    "num_beams": 1,
+    "repetition_penalty": 1.0,
+    "no_repeat_ngram_size": 0,
+    "min_length": 0,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """A request whose picture is open and whose prompt is written out."""
+
+    request: Request
+    text: str
+    image: "Image | None"
+
+    @property
+    def modality(self) -> tuple[str, ...]:
+        passage = self.request.show_media and self.request.sample.text is not None
+        return (*(("image",) if self.image else ()), *(("text",) if passage else ()))
+
+
+@dataclass(slots=True)
+class VLM:
+    """A vision-language model (or a text-only one) that answers.
+
+    Args:
+        model: The Hugging Face model.
+        processor: Its processor, or its tokenizer when it takes text only.
+        name: Shown in tables and messages.
+        allow_urls: Fetch pictures from `http(s)` URLs.
+        largest_batch: The largest batch known to fit memory; None until a batch did not fit.
+    """
+
+    model: Any
+    processor: Any
+    name: str = "model"
+    allow_urls: bool = False
+    largest_batch: int | None = field(default=None, init=False)
+
+    @classmethod
+    def wrap(cls, model: Any, processor: Any = None, name: str | None = None) -> "VLM":
+        """Use a model that is already loaded; nothing about it is changed.
+
+        Args:
+            model: Any Hugging Face model with `generate`.
+            processor: Its processor; None loads the one that belongs to the checkpoint the model came from.
+            name: Shown in tables; None takes the checkpoint's name.
+        """
+        origin = str(getattr(model.config, "_name_or_path", "") or "")
+        if processor is None and not origin:
+            raise BadInput(
+                "The model does not say which checkpoint it came from. Pass its processor: wrap(model, processor)."
+            )
+        found = (
+            processor
+            if processor is not None
+            else load_processor(origin, model.config, trust_remote_code=False)
+        )
+        return cls(model, found, name or Path(origin).name or type(model).__name__)
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer inside the processor."""
+        return getattr(self.processor, "tokenizer", None) or self.processor
+
+    def answer(self, image: "str | Path | Image | None", prompt: str, **decoding: Any) -> str:
+        """Ask one question about one picture.
+
+        Args:
+            image: Path, URL or opened picture; None asks without one.
+            prompt: The question.
+            decoding: Fields of `Decoding`: temperature, top_p, max_new_tokens, seed.
+
+        Raises:
+            ResponderError: There is no answer; the message says why.
+        """
+        picture = None if image is None else load_image(image, allow_urls=self.allow_urls)
+        ready = self._ready(Request(Sample("", prompt), Decoding(**decoding)), picture)
+        reply = ready if isinstance(ready, Reply) else self._run([ready])[0]
+        if reply.text is None:
+            raise ResponderError(f"{self.name} gave no answer: {reply.error}")
+        return reply.text
+
+    def generate(self, requests: Sequence[Request]) -> list[Reply]:
+        """Answer a batch, in order; an item that cannot be answered comes back with an `error`.
+
+        When the batch does not fit memory it is halved until it does, and `largest_batch` remembers.
+
+        Args:
+            requests: The batch. Requests may differ in everything, decoding included.
+        """
+        ready = [self._opened(request) for request in requests]
+        replies = {i: item for i, item in enumerate(ready) if isinstance(item, Reply)}
+        for with_image in (True, False):
+            rows = {
+                i: r
+                for i, r in enumerate(ready)
+                if isinstance(r, _Ready) and (r.image is not None) is with_image
+            }
+            replies.update(zip(rows, self._run(list(rows.values())), strict=True))
+        return [replies[i] for i in range(len(requests))]
+
+    def close(self) -> None:
+        """Let go of the model and give its memory back."""
+        import torch
+
+        self.model = self.processor = None
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def chat(self, prompt: str, with_image: bool) -> str:
+        """The prompt as the model was trained to read it.
+
+        Args:
+            prompt: The question.
+            with_image: Put a picture before the question.
+        """
+        content = [*([{"type": "image"}] if with_image else []), {"type": "text", "text": prompt}]
+        flat = f"{self._image_token()}\n{prompt}" if with_image else prompt
+        if getattr(self.processor, "chat_template", None) and self.processor is not self.tokenizer:
+            turn: dict[str, Any] = {"role": "user", "content": content}
+            return str(self.processor.apply_chat_template([turn], add_generation_prompt=True, tokenize=False))
+        if getattr(self.tokenizer, "chat_template", None):
+            turn = {"role": "user", "content": flat}
+            return str(self.tokenizer.apply_chat_template([turn], add_generation_prompt=True, tokenize=False))
+        return flat
+
+    def inputs(self, texts: Sequence[str], images: "Sequence[Image] | None" = None) -> Any:
+        """The tensors for one batch, padded on the left, on the model's device.
+
+        Args:
+            texts: Written-out prompts, as `chat` gives them.
+            images: One picture per prompt, or None.
+        """
+        bos = getattr(self.tokenizer, "bos_token", None)
+        options = {"padding": True, "padding_side": "left", "return_tensors": "pt"}
+        if bos and texts[0].startswith(bos):
+            options["add_special_tokens"] = False  # the template has written it already
+        self._can_pad()
+        media = {"images": [[image] for image in images]} if images else {}
+        batch = self.processor(text=list(texts), **media, **options)
+        batch.pop("token_type_ids", None) if not takes_images(self.processor) else None
+        return batch.to(self.model.device, self.model.dtype) if media else batch.to(self.model.device)
+
+    def _image_token(self) -> str:
+        holders = (self.processor, self.tokenizer)
+        return next((str(t) for holder in holders if (t := getattr(holder, "image_token", None))), "<image>")
+
+    def _can_pad(self) -> None:
+        if self.tokenizer.pad_token is None:
+            self.tokenizer.pad_token = self.tokenizer.eos_token
+
+    def _opened(self, request: Request) -> _Ready | Reply:
+        media = request.sample.media if request.show_media else ()
+        strange = [kind for kind, _ in media if kind != "image"]
+        if strange:
+            return Reply(
+                None,
+                error=f"{self.name} is given a {strange[0]}; local models are shown pictures only so far.",
+            )
+        try:
+            return self._ready(
+                request, load_image(media[0][1], allow_urls=self.allow_urls) if media else None
+            )
+        except BadInput as error:
+            return Reply(None, error=str(error))
+
+    def _ready(self, request: Request, image: "Image | None") -> _Ready | Reply:
+        if image is not None and not takes_images(self.processor):
+            return Reply(
+                None,
+                error=f"{self.name} takes text only and the item has an image. Choose a model that sees.",
+            )
+        return _Ready(request, self.chat(prompt_text(request), image is not None), image)
+
+    def _run(self, rows: list[_Ready]) -> list[Reply]:
+        if not rows:
+            return []
+        done, problem = self._attempt(rows)
+        if done is not None:
+            return done
+        if len(rows) == 1:
+            return [Reply(None, error=problem, modality=rows[0].modality)]
+        half = (len(rows) + 1) // 2
+        if problem == _OUT_OF_MEMORY:
+            self.largest_batch = min(half, self.largest_batch or half)
+            log.warning("%s: a batch of %d does not fit memory, going on with %d", self.name, len(rows), half)
+        return self._run(rows[:half]) + self._run(rows[half:])
+
+    def _attempt(self, rows: list[_Ready]) -> tuple[list[Reply] | None, str]:
+        """Replies, or why there are none; the exception is let go of, because it holds on to the batch's memory."""
+        training = self.model.training
+        self.model.eval()
+        try:
+            return self._replies(rows), ""
+        except (
+            Exception
+        ) as error:  # whatever a processor or model raises for one odd item must not end the run
+            if not _is_out_of_memory(error):
+                log.debug("a batch of %d failed", len(rows), exc_info=True)
+                return None, f"{type(error).__name__}: {error}"
+        finally:
+            self.model.train(training)
+        _free()
+        return None, _OUT_OF_MEMORY
+
+    def _replies(self, rows: list[_Ready]) -> list[Reply]:
+        from vlmtools.decoding import RowSampler
+
+        images = [row.image for row in rows if row.image is not None]
+        batch = self.inputs([row.text for row in rows], images or None)
+        sampler = RowSampler([row.request for row in rows])
+        ends = self._end_tokens()
+        new = self.model.generate(
+            **batch,
+            **_NEUTRAL,
+            logits_processor=[sampler],
+            max_new_tokens=max(row.request.decoding.max_new_tokens for row in rows),
+            eos_token_id=ends or None,
+            pad_token_id=self.tokenizer.pad_token_id,
+        )
+        written = [
+            _cut(ids, ends, row.request.decoding.max_new_tokens)
+            for ids, row in zip(_new_tokens(new, batch["input_ids"]), rows, strict=True)
+        ]
+        read = batch["attention_mask"].sum(-1).tolist()
+        return [
+            replace(
+                self._reply(ids, ends, row),
+                n_prompt_tokens=int(n),
+                first_token=self._first(sampler.first, i, row),
+            )
+            for i, (ids, n, row) in enumerate(zip(written, read, rows, strict=True))
+        ]
+
+    def _reply(self, ids: list[int], ends: Sequence[int], row: _Ready) -> Reply:
+        text = self.tokenizer.decode(
+            ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        ).strip()
+        whole = bool(ids) and ids[-1] in ends
+        return Reply(text, n_new_tokens=len(ids), modality=row.modality, truncated=not whole)
+
+    def _first(self, probability: "Tensor | None", row: int, ready: _Ready) -> dict[str, float] | None:
+        from vlmtools.decoding import N_FIRST_TOKENS, likely_tokens
+
+        if probability is None or not ready.request.first_token:
+            return None
+        ids = probability[row].topk(min(N_FIRST_TOKENS, probability.shape[1])).indices.tolist()
+        return likely_tokens(probability[row], [self.tokenizer.decode([token]) for token in ids], ids)
+
+    def _end_tokens(self) -> list[int]:
+        ends = self.model.generation_config.eos_token_id
+        ends = self.tokenizer.eos_token_id if ends is None else ends
+        return (
+            [] if ends is None else [int(end) for end in (ends if isinstance(ends, list | tuple) else [ends])]
+        )
+
+
+def load(
+    name_or_path: str | Path,
+    *,
+    dtype: str = "auto",
+    device_map: str | None = "auto",
+    quant: str | None = None,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    local_files_only: bool = False,
+) -> VLM:
+    """Load a vision-language model, or a text-only one, by hub name or folder.
+
+    Args:
+        name_or_path: Such as `llava-hf/llava-1.5-7b-hf`, or a folder in the same layout.
+        dtype: Of the weights: auto (as stored), float32, float16 or bfloat16.
+        device_map: Where accelerate puts the layers: auto, cpu, cuda, …; None leaves them on the CPU.
+        quant: 4bit (nf4) or 8bit (int8) through bitsandbytes; None keeps the weights as they are.
+        revision: Branch, tag or commit of a hub model.
+        trust_remote_code: Run Python code that comes with the checkpoint.
+        local_files_only: Never reach the network.
+
+    Raises:
+        BadInput: There is no such model, it cannot be loaded safely, or an option does not exist.
+    """
+    name = str(name_or_path)
+    _check_options(dtype, quant)
+    _check_folder(Path(name).expanduser())
+    hub = {"revision": revision, "local_files_only": local_files_only, "trust_remote_code": trust_remote_code}
+    config = _config(name, hub)
+    model = _model(name, config, dtype, device_map, quant, hub)
+    return VLM(model.eval(), load_processor(name, config, **hub), Path(name).name)
+
+
+def _config(name: str, hub: dict[str, Any]) -> Any:
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(name, **hub)
+    except (OSError, ValueError) as error:
+        raise BadInput(_advice(name, error, hub)) from error
+
+
+def _model(
+    name: str, config: Any, dtype: str, device_map: str | None, quant: str | None, hub: dict[str, Any]
+) -> Any:
+    options = {"dtype": dtype, "device_map": device_map, "use_safetensors": True, "config": config}
+    if quant:
+        options["quantization_config"] = _quantisation(quant, dtype)
+    try:
+        return _auto_class(config).from_pretrained(name, **options, **hub)
+    except (OSError, ValueError) as error:
+        raise BadInput(_advice(name, error, hub)) from error
+
+
+def _auto_class(config: Any) -> Any:
+    """The auto class for models that see, or the one for text only."""
+    import transformers
+
+    remote = getattr(config, "auto_map", None) or {}
+    for kind in ("ImageTextToText", "MultimodalLM"):
+        mapping = getattr(
+            transformers,
+            f"MODEL_FOR_{'IMAGE_TEXT_TO_TEXT' if kind[0] == 'I' else 'MULTIMODAL_LM'}_MAPPING",
+            {},
+        )
+        if type(config) in mapping or f"AutoModelFor{kind}" in remote:
+            return getattr(transformers, f"AutoModelFor{kind}")
+    return transformers.AutoModelForCausalLM
+
+
+def _quantisation(quant: str, dtype: str) -> Any:
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    if quant == "8bit":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    compute = torch.bfloat16 if dtype == "auto" else getattr(torch, dtype)
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=compute)
+
+
+def _check_options(dtype: str, quant: str | None) -> None:
+    if dtype not in DTYPES:
+        raise BadInput(f"There is no dtype {dtype!r}. There is: {', '.join(DTYPES)}.")
+    if quant is not None and quant not in QUANTS:
+        raise BadInput(
+            f"There is no quantisation {quant!r}. There is: {', '.join(QUANTS)}. Leave it out for none."
+        )
+
+
+def _check_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        return
+    if not (folder / "config.json").is_file():
+        raise BadInput(
+            f"The folder {str(folder)!r} holds no config.json. Name the folder that save_pretrained wrote."
+        )
+    if not any(folder.glob("*.safetensors")):
+        found = ", ".join(sorted(path.name for path in folder.glob("*.bin"))) or "no weights"
+        raise BadInput(
+            f"The folder {str(folder)!r} holds {found} and no *.safetensors. Pickled weights can run code and are not "
+            "loaded. Convert them where you trust them: model.save_pretrained(folder)."
+        )
+
+
+def _advice(name: str, error: Exception, hub: dict[str, Any]) -> str:
+    text = str(error)
+    if "trust_remote_code" in text:
+        hint = "It comes with its own Python code. Read that code and, when you trust it, pass trust_remote_code=True."
+    elif "safetensors" in text:
+        hint = "Only safetensors are loaded, because pickled weights can run code. Choose a revision that has them."
+    elif hub["local_files_only"]:
+        hint = (
+            "Only files already on this machine may be used. Download it first (hf download), or go online."
+        )
+    else:
+        hint = "Give a folder written by save_pretrained or a hub name such as llava-hf/llava-1.5-7b-hf."
+    return f"The model {name!r} cannot be loaded: {text.strip().splitlines()[0] if text.strip() else error!r} {hint}"
+
+
+_OUT_OF_MEMORY = "out of memory, even alone. Use quant='4bit', a smaller dtype, or a shorter max_new_tokens."
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    import torch
+
+    text = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and ("out of memory" in text or "not enough memory" in text)
+    )
+
+
+def _free() -> None:
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _new_tokens(output: "Tensor", prompt: "Tensor") -> list[list[int]]:
+    """What was written; models fed with embeddings return it without the prompt, encoder-decoders after a start token."""
+    n = prompt.shape[1]
+    if output.shape[1] >= n and bool((output[:, :n] == prompt).all()):
+        output = output[:, n:]
+    rows: list[list[int]] = output.tolist()
+    return rows
+
+
+def _cut(ids: list[int], ends: Sequence[int], limit: int) -> list[int]:
+    """Up to and including the first end token, and never longer than asked."""
+    stop = next((i + 1 for i, token in enumerate(ids) if token in ends), len(ids))
+    return ids[: min(stop, limit)]
