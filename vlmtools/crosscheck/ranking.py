@@ -149,7 +149,8 @@ class Ranking:
 
         Args:
             full: Also write the worst claims with their answers and evidence, as a run folder's
-                `ranking.json` does, so that `Ranking.from_json` gives back the whole ranking. False keeps it small.
+                `ranking.json` does, so that `Ranking.from_json` gives back the whole ranking. False
+                keeps it small.
         """
         written: dict[str, Json] = {
             "ranking": [asdict(row) for row in self.rows],

@@ -79,8 +79,8 @@ def measured(known: Facts) -> str:
     how = [f"judge: {known.judge}"] * bool(known.judge) + [f"weights: {known.weights}"] * bool(known.weights)
     detail = f" ({', '.join(how)})" if how else ""
     return (
-        f"{models} described the same {_count(known.n_items, 'item')}; each of their {known.n_claims:,} claims "
-        f"was checked against what the other models said{detail}."
+        f"{models} answered the same {_count(known.n_items, 'item')}; each of their {known.n_claims:,} "
+        f"claims was checked against what the other models said{detail}."
     )
 
 
@@ -140,7 +140,7 @@ def _together(rows: Sequence[Row], pair: Pair | None, known: Facts) -> str:
         return said + "."
     return (
         f"{said}: {names[0]} and {names[-1]} differ by {number(pair.difference)}; a difference of about "
-        f"{number(pair.detectable)} would be needed to see it (80 % power)."
+        f"{number(pair.detectable)} would be needed (80 % power)."
     )
 
 
@@ -161,8 +161,8 @@ def _talk(rows: Sequence[Row]) -> str:
     if not terse.claims_per_item < 0.6 * middle:
         return ""
     return (
-        f"{one_line(terse.name)} makes {number(terse.claims_per_item, 1)} claims per answer where the median model "
-        f"makes {number(middle, 1)}: read its score together with how little it says."
+        f"{one_line(terse.name)} makes {number(terse.claims_per_item, 1)} claims per answer where the median "
+        f"model makes {number(middle, 1)}: read its score together with how little it says."
     )
 
 

@@ -14,9 +14,9 @@ _UNSAFE = re.compile("[" + "".join(f"\\U{code:08x}" for code in [*_BIDI, *_CONTR
 def clean(text: str) -> str:
     """Shows what cannot or must not be shown as �.
 
-    Control characters (a terminal would obey them), characters that turn the reading direction of what follows
-    (a name could pose as another one), and halves of surrogate pairs (they cannot be written to a file). Line
-    breaks and tabs stay.
+    Control characters (a terminal would obey them), characters that turn the reading direction of what
+    follows (a name could pose as another one), and halves of surrogate pairs (they cannot be written to a
+    file). Line breaks and tabs stay.
 
     Args:
         text: Anything.
