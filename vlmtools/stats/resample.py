@@ -1,0 +1,128 @@
+"""Draw items with replacement, and turn what was computed in each draw into an interval."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from vlmtools.errors import BadInput
+
+N_BOOT = 2000
+"""Resamples drawn unless the user says otherwise: enough for two digits of a 95 % interval."""
+
+
+def item_counts(
+    n_items: int, n_boot: int = N_BOOT, seed: int = 0, clusters: Sequence[object] | None = None
+) -> Int[np.ndarray, "boot item"]:
+    """How often each item is drawn in each resample.
+
+    Any statistic that is a sum over items is then one matrix product for all resamples.
+
+    Args:
+        n_items: Number of items, at least 1.
+        n_boot: Number of resamples, at least 1.
+        seed: Seed of the generator; the same seed gives the same draws on every machine.
+        clusters: A label per item. Items with the same label (questions about one picture) are drawn
+            together, so the number of items varies between resamples. None draws single items.
+
+    Raises:
+        BadInput: No items, no resamples, or a wrong number of labels.
+    """
+    if n_items < 1 or n_boot < 1:
+        raise BadInput(f"Asked for {n_boot} resamples of {n_items} items; both must be at least 1.")
+    if clusters is None:
+        return _draws(n_items, n_boot, seed)
+    if len(clusters) != n_items:
+        raise BadInput(
+            f"There are {len(clusters)} cluster labels for {n_items} items. Give one label per item."
+        )
+    numbers = {label: number for number, label in enumerate(dict.fromkeys(clusters))}
+    member = np.array([numbers[label] for label in clusters])
+    return np.asarray(_draws(len(numbers), n_boot, seed)[:, member])
+
+
+def jackknife_counts(n_items: int) -> Int[np.ndarray, "item item"]:
+    """Each row leaves out one item: what `bca` needs besides the resamples."""
+    return np.ones((n_items, n_items), dtype=np.int64) - np.eye(n_items, dtype=np.int64)
+
+
+def percentile(
+    samples: Float[np.ndarray, "boot *rest"], level: float = 0.95, n_items: int | None = None
+) -> tuple[Float[np.ndarray, "*rest"], Float[np.ndarray, "*rest"]]:
+    """Percentile interval over the resamples, NaN resamples left out.
+
+    Args:
+        samples: The statistic in each resample.
+        level: Coverage, between 0 and 1.
+        n_items: When given, the interval is widened for small samples: it then covers like Student's t
+            instead of like the normal ("expanded percentile", Hesterberg 2015,
+            doi:10.1080/00031305.2015.1089789). None (neutral) is the plain interval; with 200 items the two
+            agree to about 1 %.
+    """
+    tail = (1.0 - _checked(level)) / 2
+    if n_items is not None:
+        tail = _expanded(tail, n_items)
+    return _quantiles(samples, tail, 1.0 - tail)
+
+
+def bca(
+    samples: Float[np.ndarray, "boot"],
+    observed: float,
+    jackknife: Float[np.ndarray, "item"],
+    level: float = 0.95,
+) -> tuple[float, float]:
+    """Bias-corrected and accelerated interval of one statistic.
+
+    Args:
+        samples: The statistic in each resample.
+        observed: The statistic on the data.
+        jackknife: The statistic with each item left out (see `jackknife_counts`).
+        level: Coverage, between 0 and 1.
+
+    Reference: Efron 1987, doi:10.1080/01621459.1987.10478410.
+    """
+    from scipy.special import ndtr, ndtri
+
+    below = np.mean(samples < observed) + np.mean(samples == observed) / 2
+    bias = ndtri(np.clip(below, 0.5 / len(samples), 1 - 0.5 / len(samples)))
+    away = np.mean(jackknife) - np.asarray(jackknife)
+    spread = 6 * np.sum(away**2) ** 1.5
+    bend = float(np.sum(away**3) / spread) if spread > 0 else 0.0
+    tail = (1.0 - _checked(level)) / 2
+    shifted = [bias + ndtri(t) for t in (tail, 1.0 - tail)]
+    low, high = (float(ndtr(bias + z / (1 - bend * z))) for z in shifted)
+    found = np.quantile(samples, [low, high])
+    return float(found[0]), float(found[1])
+
+
+def _draws(n_items: int, n_boot: int, seed: int) -> Int[np.ndarray, "boot item"]:
+    drawn = np.random.default_rng(seed).integers(0, n_items, size=(n_boot, n_items))
+    cells = drawn + np.arange(n_boot)[:, None] * n_items
+    return np.bincount(cells.ravel(), minlength=n_boot * n_items).reshape(n_boot, n_items)
+
+
+def _expanded(tail: float, n_items: int) -> float:
+    from scipy.special import ndtr, stdtrit
+
+    if n_items < 2:
+        return 0.0
+    return float(ndtr(np.sqrt(n_items / (n_items - 1)) * stdtrit(n_items - 1, tail)))
+
+
+def _quantiles(samples: np.ndarray, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
+    values = np.asarray(samples, dtype=float)
+    if not np.isnan(values).any():
+        found = np.quantile(values, [low, high], axis=0)
+        return found[0], found[1]
+    columns = values.reshape(len(values), -1).T
+    kept = [column[~np.isnan(column)] for column in columns]
+    pairs = np.array([np.quantile(c, [low, high]) if len(c) else [np.nan, np.nan] for c in kept])
+    return pairs[:, 0].reshape(values.shape[1:]), pairs[:, 1].reshape(values.shape[1:])
+
+
+def _checked(level: float) -> float:
+    if not 0 < level < 1:
+        raise BadInput(
+            f"A confidence level of {level} makes no interval; give a number between 0 and 1, like 0.95."
+        )
+    return level
