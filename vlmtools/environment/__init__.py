@@ -1,0 +1,1 @@
+"""What this machine has for vlmtools, and what is broken: read without importing anything heavy."""
