@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from vlmtools.crosscheck.table import ClaimTable
 from vlmtools.errors import BadInput
 from vlmtools.types import Json
 
@@ -64,30 +63,6 @@ class VoteArrays:
             if name in self.evidence
         }
         return {name: (t, e) for name, (t, e) in places.items() if self.count[:, t, e].sum() > 0}
-
-
-def from_claims(table: ClaimTable, own_votes: bool = False) -> VoteArrays:
-    """Sum a claim table per item.
-
-    A claim counts as often as the target makes it. A support of NaN is a vote nobody gave.
-
-    Args:
-        table: Claims, mentions and supports.
-        own_votes: Keep what a model's samples say about its own claims. False (neutral) drops it: without
-            samples every answer supports itself, which says nothing.
-    """
-    asked = ~np.isnan(table.support)
-    against = np.where(asked, 1.0 - table.support, 0.0)
-    size = len(table.models)
-    total, count = np.zeros((table.n_items, size, size)), np.zeros((table.n_items, size, size))
-    for target in range(size):
-        mentions = table.mentions[:, target, None]
-        np.add.at(total[:, target], table.item, mentions * against)
-        np.add.at(count[:, target], table.item, mentions * asked)
-    if not own_votes:
-        diagonal = np.arange(size)
-        total[:, diagonal, diagonal] = count[:, diagonal, diagonal] = 0.0
-    return VoteArrays(table.models, table.models, total, count)
 
 
 def from_lists(
