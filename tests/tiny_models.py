@@ -1,4 +1,4 @@
-"""Tiny random models, saved to disk the way hub models lie there: config, safetensors, tokenizer, processor."""
+"""Tiny random models, saved the way hub models lie there: config, safetensors, tokenizer, processor."""
 
 import json
 from pathlib import Path
@@ -129,8 +129,14 @@ def qwen2_5_vl(folder: Path, seed: int = 0) -> Path:
 def idefics3(folder: Path, seed: int = 0, processor_class: str = "Idefics3Processor") -> Path:
     """Idefics3, or SmolVLM when its processor class is named: pictures cut into tiles."""
     import torch
-    from transformers import Idefics3Config, Idefics3ForConditionalGeneration, Idefics3ImageProcessorPil
-    from transformers import SmolVLMConfig, SmolVLMForConditionalGeneration, SmolVLMImageProcessorPil
+    from transformers import (
+        Idefics3Config,
+        Idefics3ForConditionalGeneration,
+        Idefics3ImageProcessorPil,
+        SmolVLMConfig,
+        SmolVLMForConditionalGeneration,
+        SmolVLMImageProcessorPil,
+    )
 
     torch.manual_seed(seed)
     smol = processor_class == "SmolVLMProcessor"

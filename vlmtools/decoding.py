@@ -1,9 +1,10 @@
 """Draw every row of a batch with its own noise, so that an answer does not depend on its neighbours.
 
 Hugging Face `generate` draws a whole batch from one global random state: the same request would be answered
-differently depending on which others share its batch, and a resumed run would not repeat an interrupted one. Here
-each row adds Gumbel noise that is a pure function of (key of the row, step, token) and takes the largest score, which
-is an exact draw from the softmax. What remains of the batch is floating-point noise in the logits.
+differently depending on which others share its batch, and a resumed run would not repeat an interrupted one.
+Here each row adds Gumbel noise that is a pure function of (key of the row, step, token) and takes the largest
+score, which is an exact draw from the softmax. What remains of the batch is floating-point noise in the
+logits.
 
 Reference: Gumbel-max trick, arXiv:1411.0030, section 2.
 """
@@ -121,6 +122,21 @@ def likely_tokens(
     for token, text in zip(ids, texts, strict=True):
         summed[text] = min(1.0, summed.get(text, 0.0) + float(probability[token]))
     return summed
+
+
+def new_tokens(output: Tensor, prompt: Tensor) -> list[list[int]]:
+    """What was written: models fed with embeddings return it alone, the others after the prompt."""
+    n = prompt.shape[1]
+    if output.shape[1] >= n and bool((output[:, :n] == prompt).all()):
+        output = output[:, n:]
+    rows: list[list[int]] = output.tolist()
+    return rows
+
+
+def cut(ids: list[int], ends: Sequence[int], limit: int) -> list[int]:
+    """Up to and including the first end token, and never longer than asked."""
+    stop = next((i + 1 for i, token in enumerate(ids) if token in ends), len(ids))
+    return ids[: min(stop, limit)]
 
 
 _GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed number: the increment of SplitMix64

@@ -25,7 +25,7 @@ def is_url(source: str) -> bool:
 
 
 def prompt_text(request: Request) -> str:
-    """What a model reads: the item's passage, when it has one and may be shown, an empty line and the prompt."""
+    """What a model reads: the item's passage, when it has one and may be shown, and the prompt."""
     passage = request.sample.text if request.show_media else None
     return f"{passage}\n\n{request.sample.prompt}" if passage else request.sample.prompt
 
@@ -35,7 +35,8 @@ def load_image(source: "str | Path | Image", *, allow_urls: bool = False) -> "Im
 
     Args:
         source: Path, `data:` URL, `http(s)` URL, or an opened picture.
-        allow_urls: Fetch `http(s)` URLs; otherwise they are refused, so that nothing reaches the network unasked.
+        allow_urls: Fetch `http(s)` URLs; otherwise they are refused, so that nothing reaches the network
+            unasked.
 
     Raises:
         BadInput: It does not exist, cannot be read as a picture, or is a URL that may not be fetched.
@@ -55,7 +56,7 @@ def load_image(source: "str | Path | Image", *, allow_urls: bool = False) -> "Im
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise BadInput(
             f"{_shown(source)} cannot be read as a picture ({len(data)} bytes: {_why(error)}). "
-            "Readable are the formats Pillow knows (JPEG, PNG, WebP, GIF, BMP, TIFF, …). Repair or replace the file."
+            "Readable are the formats Pillow knows (JPEG, PNG, WebP, GIF, …). Repair or replace the file."
         ) from None
 
 
@@ -86,8 +87,8 @@ def read_bytes(source: str | Path, *, allow_urls: bool = False) -> bytes:
         return Path(source).expanduser().read_bytes()
     except OSError as error:
         raise BadInput(
-            f"The picture {_shown(source)} cannot be opened: {error.strerror or error}. Relative paths count from the "
-            f"current folder, {Path.cwd()}. Correct the path in the data file."
+            f"The picture {_shown(source)} cannot be opened: {error.strerror or error}. Relative paths count from "
+            f"the current folder, {Path.cwd()}. Correct the path in the data file."
         ) from None
     except ValueError as error:
         raise BadInput(
@@ -136,8 +137,8 @@ def _mime(source: str, data: bytes) -> str:
                 return Image.MIME.get(image.format or "", "application/octet-stream")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise BadInput(
-            f"{_shown(source)} is not a picture ({len(data)} bytes: {_why(error)}). Servers are sent the formats "
-            "Pillow knows (JPEG, PNG, WebP, GIF, …). Repair or replace the file."
+            f"{_shown(source)} is not a picture ({len(data)} bytes: {_why(error)}). Servers are sent the "
+            "formats Pillow knows (JPEG, PNG, WebP, GIF, …). Repair or replace the file."
         ) from None
 
 

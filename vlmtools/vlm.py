@@ -1,11 +1,11 @@
 """VLM: a Hugging Face model with its processor; load one by name, ask it in batches.
 
-How an answer is drawn is decided by the request alone: greedy, or random with noise that belongs to the row (see
-`vlmtools.decoding`). The checkpoint's own sampling settings and penalties are not used, only its end and padding tokens.
-A checkpoint without a chat template is sent `<image token>` + line break + prompt, and the bare prompt without picture.
+How an answer is drawn is decided by the request alone: greedy, or random with noise that belongs to the row
+(see `vlmtools.decoding`). The checkpoint's own sampling settings and penalties are not used, only its end and
+padding tokens. A checkpoint without a chat template is sent `<image token>` + line break + prompt, and the
+bare prompt without picture.
 """
 
-import gc
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -13,6 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlmtools.errors import BadInput, ResponderError
+from vlmtools.families._loading import (
+    check_folder,
+    check_options,
+    free_memory,
+    is_out_of_memory,
+    load_config,
+    load_model,
+)
 from vlmtools.families._processors import load_processor, takes_images
 from vlmtools.media import load_image, prompt_text
 from vlmtools.types import Decoding, Reply, Request, Sample
@@ -23,8 +31,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-QUANTS = ("4bit", "8bit")
-DTYPES = ("auto", "float32", "float16", "bfloat16")
 _NEUTRAL = {
     "do_sample": False,
     "num_beams": 1,
@@ -78,7 +84,7 @@ class VLM:
         origin = str(getattr(model.config, "_name_or_path", "") or "")
         if processor is None and not origin:
             raise BadInput(
-                "The model does not say which checkpoint it came from. Pass its processor: wrap(model, processor)."
+                "The model does not say where it came from. Pass its processor: wrap(model, processor)."
             )
         found = (
             processor
@@ -131,12 +137,8 @@ class VLM:
 
     def close(self) -> None:
         """Let go of the model and give its memory back."""
-        import torch
-
         self.model = self.processor = None
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        free_memory()
 
     def chat(self, prompt: str, with_image: bool) -> str:
         """The prompt as the model was trained to read it.
@@ -218,7 +220,7 @@ class VLM:
         return self._run(rows[:half]) + self._run(rows[half:])
 
     def _attempt(self, rows: list[_Ready]) -> tuple[list[Reply] | None, str]:
-        """Replies, or why there are none; the exception is let go of, because it holds on to the batch's memory."""
+        """Replies, or why there are none; the exception is dropped, because it holds the batch's memory."""
         training = self.model.training
         self.model.eval()
         try:
@@ -226,16 +228,16 @@ class VLM:
         except (
             Exception
         ) as error:  # whatever a processor or model raises for one odd item must not end the run
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 log.debug("a batch of %d failed", len(rows), exc_info=True)
                 return None, f"{type(error).__name__}: {error}"
         finally:
             self.model.train(training)
-        _free()
+        free_memory()
         return None, _OUT_OF_MEMORY
 
     def _replies(self, rows: list[_Ready]) -> list[Reply]:
-        from vlmtools.decoding import RowSampler
+        from vlmtools.decoding import RowSampler, cut, new_tokens
 
         images = [row.image for row in rows if row.image is not None]
         batch = self.inputs([row.text for row in rows], images or None)
@@ -250,8 +252,8 @@ class VLM:
             pad_token_id=self.tokenizer.pad_token_id,
         )
         written = [
-            _cut(ids, ends, row.request.decoding.max_new_tokens)
-            for ids, row in zip(_new_tokens(new, batch["input_ids"]), rows, strict=True)
+            cut(ids, ends, row.request.decoding.max_new_tokens)
+            for ids, row in zip(new_tokens(new, batch["input_ids"]), rows, strict=True)
         ]
         read = batch["attention_mask"].sum(-1).tolist()
         return [
@@ -311,130 +313,12 @@ def load(
         BadInput: There is no such model, it cannot be loaded safely, or an option does not exist.
     """
     name = str(name_or_path)
-    _check_options(dtype, quant)
-    _check_folder(Path(name).expanduser())
+    check_options(dtype, quant)
+    check_folder(Path(name).expanduser())
     hub = {"revision": revision, "local_files_only": local_files_only, "trust_remote_code": trust_remote_code}
-    config = _config(name, hub)
-    model = _model(name, config, dtype, device_map, quant, hub)
+    config = load_config(name, hub)
+    model = load_model(name, config, dtype, device_map, quant, hub)
     return VLM(model.eval(), load_processor(name, config, **hub), Path(name).name)
 
 
-def _config(name: str, hub: dict[str, Any]) -> Any:
-    from transformers import AutoConfig
-
-    try:
-        return AutoConfig.from_pretrained(name, **hub)
-    except (OSError, ValueError) as error:
-        raise BadInput(_advice(name, error, hub)) from error
-
-
-def _model(
-    name: str, config: Any, dtype: str, device_map: str | None, quant: str | None, hub: dict[str, Any]
-) -> Any:
-    options = {"dtype": dtype, "device_map": device_map, "use_safetensors": True, "config": config}
-    if quant:
-        options["quantization_config"] = _quantisation(quant, dtype)
-    try:
-        return _auto_class(config).from_pretrained(name, **options, **hub)
-    except (OSError, ValueError) as error:
-        raise BadInput(_advice(name, error, hub)) from error
-
-
-def _auto_class(config: Any) -> Any:
-    """The auto class for models that see, or the one for text only."""
-    import transformers
-
-    remote = getattr(config, "auto_map", None) or {}
-    for kind in ("ImageTextToText", "MultimodalLM"):
-        mapping = getattr(
-            transformers,
-            f"MODEL_FOR_{'IMAGE_TEXT_TO_TEXT' if kind[0] == 'I' else 'MULTIMODAL_LM'}_MAPPING",
-            {},
-        )
-        if type(config) in mapping or f"AutoModelFor{kind}" in remote:
-            return getattr(transformers, f"AutoModelFor{kind}")
-    return transformers.AutoModelForCausalLM
-
-
-def _quantisation(quant: str, dtype: str) -> Any:
-    import torch
-    from transformers import BitsAndBytesConfig
-
-    if quant == "8bit":
-        return BitsAndBytesConfig(load_in_8bit=True)
-    compute = torch.bfloat16 if dtype == "auto" else getattr(torch, dtype)
-    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=compute)
-
-
-def _check_options(dtype: str, quant: str | None) -> None:
-    if dtype not in DTYPES:
-        raise BadInput(f"There is no dtype {dtype!r}. There is: {', '.join(DTYPES)}.")
-    if quant is not None and quant not in QUANTS:
-        raise BadInput(
-            f"There is no quantisation {quant!r}. There is: {', '.join(QUANTS)}. Leave it out for none."
-        )
-
-
-def _check_folder(folder: Path) -> None:
-    if not folder.is_dir():
-        return
-    if not (folder / "config.json").is_file():
-        raise BadInput(
-            f"The folder {str(folder)!r} holds no config.json. Name the folder that save_pretrained wrote."
-        )
-    if not any(folder.glob("*.safetensors")):
-        found = ", ".join(sorted(path.name for path in folder.glob("*.bin"))) or "no weights"
-        raise BadInput(
-            f"The folder {str(folder)!r} holds {found} and no *.safetensors. Pickled weights can run code and are not "
-            "loaded. Convert them where you trust them: model.save_pretrained(folder)."
-        )
-
-
-def _advice(name: str, error: Exception, hub: dict[str, Any]) -> str:
-    text = str(error)
-    if "trust_remote_code" in text:
-        hint = "It comes with its own Python code. Read that code and, when you trust it, pass trust_remote_code=True."
-    elif "safetensors" in text:
-        hint = "Only safetensors are loaded, because pickled weights can run code. Choose a revision that has them."
-    elif hub["local_files_only"]:
-        hint = (
-            "Only files already on this machine may be used. Download it first (hf download), or go online."
-        )
-    else:
-        hint = "Give a folder written by save_pretrained or a hub name such as llava-hf/llava-1.5-7b-hf."
-    return f"The model {name!r} cannot be loaded: {text.strip().splitlines()[0] if text.strip() else error!r} {hint}"
-
-
 _OUT_OF_MEMORY = "out of memory, even alone. Use quant='4bit', a smaller dtype, or a shorter max_new_tokens."
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    import torch
-
-    text = str(error).lower()
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and ("out of memory" in text or "not enough memory" in text)
-    )
-
-
-def _free() -> None:
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
-def _new_tokens(output: "Tensor", prompt: "Tensor") -> list[list[int]]:
-    """What was written; models fed with embeddings return it without the prompt, encoder-decoders after a start token."""
-    n = prompt.shape[1]
-    if output.shape[1] >= n and bool((output[:, :n] == prompt).all()):
-        output = output[:, n:]
-    rows: list[list[int]] = output.tolist()
-    return rows
-
-
-def _cut(ids: list[int], ends: Sequence[int], limit: int) -> list[int]:
-    """Up to and including the first end token, and never longer than asked."""
-    stop = next((i + 1 for i, token in enumerate(ids) if token in ends), len(ids))
-    return ids[: min(stop, limit)]

@@ -1,8 +1,8 @@
 """Load a processor, also where its video half cannot be built because torchvision is missing.
 
-Without torchvision transformers has no video processor at all, so the processors of Qwen-VL, SmolVLM, InternVL,
-LLaVA-OneVision and others fail to load although pictures need nothing of the kind. Here the video half is replaced by
-a stand-in that says so when it is used; the picture half is the Pillow one.
+Without torchvision transformers has no video processor at all, so the processors of Qwen-VL, SmolVLM,
+InternVL, LLaVA-OneVision and others fail to load although pictures need nothing of the kind. Here the video
+half is replaced by a stand-in that says so when it is used; the picture half is the Pillow one.
 """
 
 import contextlib
@@ -60,9 +60,9 @@ def load_processor(name_or_path: str, config: Any, **hub: Any) -> Any:
         return _without_video(processor_class(name_or_path, config, **hub), name_or_path, problem, **hub)
     except (ImportError, ValueError, OSError, TypeError, AttributeError, KeyError, LookupError) as error:
         raise BadInput(
-            f"The processor of {name_or_path!r} cannot be loaded: {_one_line(problem)}; without its video half: "
-            f"{_one_line(error)}. Install the package the message names, or build the processor yourself and pass it: "
-            "VLM.wrap(model, processor)."
+            f"The processor of {name_or_path!r} cannot be loaded: {_one_line(problem)}; without its video "
+            f"half: {_one_line(error)}. Install the package the message names, or build the processor yourself "
+            "and pass it: VLM.wrap(model, processor)."
         ) from error
 
 

@@ -1,0 +1,142 @@
+"""A model on this machine answers: any Hugging Face vision-language or text model, by hub name or folder."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+from vlmtools.errors import BadInput
+from vlmtools.fingerprint import revision_of
+from vlmtools.types import Json, Reply, Request
+from vlmtools.vlm import VLM, check_options, load
+
+DECODING_VERSION = 1
+"""Raised whenever this package would draw another answer from the same model and request."""
+WINDOW = 8
+"""So many batches are sorted by length together."""
+FIRST_GUESS = {"cpu": 4, "mps": 4}
+"""Batch size tried first by `auto`, by device; elsewhere 16."""
+
+
+class HF:
+    """A Hugging Face model that is loaded when the first question comes.
+
+    Args:
+        model: Hub name or folder.
+        quant: 4bit or 8bit through bitsandbytes; None keeps the weights as they are.
+        dtype: auto (as stored), float32, float16 or bfloat16.
+        batch_size: Questions answered together; `auto` starts with what usually fits and halves when it does
+            not.
+        revision: Branch, tag or commit of a hub model.
+        trust_remote_code: Run Python code that comes with the checkpoint.
+        offline: Never reach the network.
+        name: Shown in tables; None takes the model's own name and its quantisation.
+        allow_urls: Fetch pictures from `http(s)` URLs.
+
+    Raises:
+        BadInput: An option does not exist.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        quant: str | None = None,
+        dtype: str = "auto",
+        batch_size: int | Literal["auto"] = "auto",
+        revision: str | None = None,
+        trust_remote_code: bool = False,
+        offline: bool = False,
+        name: str | None = None,
+        allow_urls: bool = False,
+    ) -> None:
+        check_options(dtype, quant)
+        if batch_size != "auto" and (not isinstance(batch_size, int) or batch_size < 1):
+            raise BadInput(f"The batch size is {batch_size!r}. It is a whole number from 1, or 'auto'.")
+        self.model, self.quant, self.dtype, self.batch_size = str(model), quant, dtype, batch_size
+        self.trust_remote_code, self.offline, self.allow_urls = trust_remote_code, offline, allow_urls
+        self.name = name or "-".join(part for part in (Path(self.model).name, quant) if part)
+        self._asked_revision, self._revision = revision, ""
+        self._vlm: VLM | None = None
+
+    def __repr__(self) -> str:
+        return f"HF({self.model!r}, quant={self.quant!r}, dtype={self.dtype!r})"
+
+    @property
+    def revision(self) -> str:
+        """The commit of a hub model, or a digest of the folder's content; settled once."""
+        if not self._revision:
+            self._revision = revision_of(self.model, self._asked_revision, offline=self.offline)
+        return self._revision
+
+    def identity(self) -> Mapping[str, Json]:
+        """What, apart from the request, decides the answer; found without loading the model."""
+        folder = Path(self.model).expanduser().is_dir()
+        return {
+            "kind": "hf",
+            "model": Path(self.model).name
+            if folder
+            else self.model,  # the digest says which; a moved folder is the same
+            "revision": self.revision,
+            "quant": self.quant,
+            "dtype": self.dtype,
+            "trust_remote_code": self.trust_remote_code,
+            "transformers": version("transformers"),
+            "images": "torchvision" if find_spec("torchvision") else "pillow",
+            "decoding": DECODING_VERSION,
+        }
+
+    def answer(self, requests: Sequence[Request]) -> Iterator[tuple[Request, Reply]]:
+        """Yield each request with its reply, a batch at a time.
+
+        Raises:
+            BadInput: The model cannot be loaded.
+        """
+        if not requests:
+            return
+        vlm = self.load()
+        waiting = list(requests)
+        while waiting:
+            size = self._size(vlm)
+            window, waiting = sorted(waiting[: size * WINDOW], key=_length), waiting[size * WINDOW :]
+            while window:
+                size = self._size(vlm)  # may have shrunk
+                batch, window = window[:size], window[size:]
+                yield from zip(batch, vlm.generate(batch), strict=True)
+
+    def load(self) -> VLM:
+        """The model, loaded now if it is not yet."""
+        if self._vlm is None:
+            folder = Path(self.model).expanduser().is_dir()
+            self._vlm = load(
+                self.model,
+                dtype=self.dtype,
+                quant=self.quant,
+                revision=None if folder else self.revision,
+                trust_remote_code=self.trust_remote_code,
+                local_files_only=self.offline,
+            )
+            self._vlm.name, self._vlm.allow_urls = self.name, self.allow_urls
+        return self._vlm
+
+    def close(self) -> None:
+        """Let go of the model and give its memory back; a later question loads it again."""
+        if self._vlm is not None:
+            self._vlm.close()
+            self._vlm = None
+
+    def _size(self, vlm: VLM) -> int:
+        wanted = (
+            FIRST_GUESS.get(vlm.model.device.type, 16) if self.batch_size == "auto" else int(self.batch_size)
+        )
+        return min(wanted, vlm.largest_batch or wanted)
+
+
+def _length(request: Request) -> tuple[bool, int, int]:
+    """Questions that take equally long stand together, so that short ones do not wait for long ones."""
+    sees: Any = request.show_media and request.sample.image is not None
+    return (
+        bool(sees),
+        request.decoding.max_new_tokens,
+        len(request.sample.prompt) + len(request.sample.text or ""),
+    )

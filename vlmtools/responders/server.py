@@ -1,0 +1,314 @@
+"""An OpenAI-compatible server answers: vLLM, SGLang, llama.cpp, TGI, OpenAI, Hugging Face and others.
+
+Pictures are sent as they are, as base64 `data:` URLs. The key comes from the environment only, is read anew
+for every call, and is neither stored nor logged. A call that fails for a passing reason is made again after a
+growing, jittered pause, or after the pause the server asks for.
+"""
+
+import http.client
+import logging
+import os
+import random
+import re
+import socket
+import ssl
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from itertools import islice
+from urllib.parse import urlsplit
+
+from vlmtools.errors import BadInput, ServerError
+from vlmtools.responders._chat import Malformed, Refused, complaint, payload, reply, shown, without
+from vlmtools.responders._http import Guard, HttpAnswer, post_json
+from vlmtools.types import Json, Reply, Request
+
+log = logging.getLogger(__name__)
+
+KEY_ENV = "VLMTOOLS_API_KEY"
+KEYS_BY_HOST = {
+    "openai.com": "OPENAI_API_KEY",
+    "huggingface.co": "HF_TOKEN",
+    "huggingface.cloud": "HF_TOKEN",
+    "hf.space": "HF_TOKEN",
+}
+"""Variables that are read only for the host they were made for."""
+PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
+"""HTTP statuses after which the same call may succeed."""
+_SPEC = re.compile(r"(?:server:)?(?P<model>.+?)@(?P<url>https?://.+)", re.DOTALL)
+
+
+@dataclass
+class Server:
+    """A model behind an OpenAI-compatible server.
+
+    Args:
+        model: The name the server knows.
+        url: Its address, such as `http://localhost:8000/v1`; `/v1` is added when there is no path.
+        concurrency: Calls in flight together, at least 1.
+        timeout_s: Limit on one call in seconds, from connecting to the last byte.
+        retries: Further tries after a passing failure.
+        backoff_s: First pause in seconds; it doubles every time, with jitter.
+        max_wait_s: Longest pause in seconds; a server that asks for a longer one ends the call with an error.
+        key_env: Environment variable that holds the key; empty means VLMTOOLS_API_KEY, or OPENAI_API_KEY and
+            HF_TOKEN for the hosts they were made for.
+        name: Shown in tables; empty takes the model's name.
+
+    Raises:
+        BadInput: The address cannot be used, or holds a password.
+    """
+
+    model: str = ""
+    url: str = ""
+    concurrency: int = 8
+    timeout_s: float = 300.0
+    retries: int = 8
+    backoff_s: float = 1.0
+    max_wait_s: float = 120.0
+    key_env: str = ""
+    name: str = ""
+    _stop: threading.Event = field(default_factory=threading.Event, init=False, repr=False, compare=False)
+    _live: set[Guard] = field(default_factory=set, init=False, repr=False, compare=False)
+    _complaints: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
+    _reached: bool = field(default=False, init=False, repr=False, compare=False)
+    _answered: bool = field(default=False, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Refuse an address that cannot work."""
+        self.endpoint = _endpoint(self.url)
+        self.name = self.name or self.model
+        if not self.model or self.concurrency < 1:
+            raise BadInput(
+                f"A server needs a model and a concurrency from 1, not {self.model!r} and {self.concurrency}."
+            )
+
+    @classmethod
+    def parse(cls, spec: str, **options: Json) -> "Server":
+        """Read `server:MODEL@URL`.
+
+        Args:
+            spec: Such as `server:Qwen/Qwen2.5-VL-7B-Instruct@http://localhost:8000/v1`.
+            options: Further fields of this class.
+        """
+        match = _SPEC.fullmatch(spec.strip())
+        if match is None:
+            raise BadInput(
+                "A server is written server:MODEL@URL, such as server:my-model@http://localhost:8000/v1."
+            )
+        return cls(match["model"], match["url"], **options)
+
+    def identity(self) -> Mapping[str, Json]:
+        """What, apart from the request, decides the answer; no key, no password, no query."""
+        parts = urlsplit(self.endpoint)
+        return {"kind": "server", "model": self.model, "url": f"{parts.scheme}://{parts.netloc}{parts.path}"}
+
+    def answer(self, requests: Sequence[Request]) -> Iterator[tuple[Request, Reply]]:
+        """Yield each request with its reply as it arrives, `concurrency` at a time.
+
+        Raises:
+            ServerError: The setup is wrong, so that no call can succeed: nobody listens at the address, the
+                key is refused, or the server does not know the model. What fails later or for one item is a
+                reply with an `error`.
+        """
+        self._stop.clear()
+        waiting, running = iter(requests), dict[Future[Reply], Request]()
+        pool = ThreadPoolExecutor(self.concurrency, thread_name_prefix="vlmtools-server")
+        try:
+            running.update(
+                (pool.submit(self._reply, request), request)
+                for request in islice(waiting, 2 * self.concurrency)
+            )
+            while running:
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    request = running.pop(future)
+                    running.update((pool.submit(self._reply, later), later) for later in islice(waiting, 1))
+                    yield request, future.result()
+        finally:
+            self.close()
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def close(self) -> None:
+        """End what is still under way; a later question starts anew."""
+        self._stop.set()
+        for guard in list(self._live):
+            guard.cut()
+
+    def _reply(self, request: Request) -> Reply:
+        strange = [kind for kind in shown(request) if kind not in ("image", "text")]
+        if strange:
+            return Reply(
+                None, error=f"The item has a {strange[0]}; servers are sent pictures and text only so far."
+            )
+        try:
+            body = payload(self.model, request)
+        except BadInput as error:
+            return Reply(None, error=str(error))
+        return self._persist(request, body)
+
+    def _persist(self, request: Request, body: dict[str, Json]) -> Reply:
+        """Try until there is an answer, a final refusal, or no try left."""
+        attempt, problem = 0, ""
+        while True:
+            for known in list(self._complaints):
+                body = without(body, known) or body
+            try:
+                found = self._once(request, body)
+                self._answered = True
+                return found
+            except _Adapted as adapted:
+                body = adapted.body
+                continue
+            except Refused as error:
+                return Reply(None, error=self._scrubbed(str(error)), modality=shown(request))
+            except _Passing as error:
+                problem = self._scrubbed(str(error))
+                limit = self.retries if self._reached or not error.unreachable else min(self.retries, 2)
+                if attempt >= limit or self._stop.is_set() or error.pause_s > self.max_wait_s:
+                    return self._gave_up(request, error, problem, attempt)
+                pause = error.pause_s or self._pause(attempt)
+            attempt += 1
+            log.debug("%s: try %d failed (%s), next in %.1f s", self.name, attempt, problem, pause)
+            self._stop.wait(pause)
+
+    def _once(self, request: Request, body: dict[str, Json]) -> Reply:
+        try:
+            answer = post_json(self.endpoint, body, self._headers(), self.timeout_s, self._live)
+        except ssl.SSLCertVerificationError as error:
+            raise self._setup(f"its certificate is not trusted: {error.verify_message}", _HINT_TLS) from None
+        except (OSError, http.client.HTTPException) as error:
+            raise _Passing(_named(error), unreachable=isinstance(error, _UNREACHABLE)) from None
+        self._reached = True
+        if answer.status == 200:
+            try:
+                return reply(answer.body, request)
+            except Malformed as error:
+                raise _Passing(str(error)) from None
+        raise self._failure(answer, body)
+
+    def _failure(self, answer: HttpAnswer, body: dict[str, Json]) -> Exception:
+        """What an HTTP status other than 200 means."""
+        said = self._scrubbed(complaint(answer.body))
+        text = f"HTTP {answer.status}" + (f": {said}" if said else "")
+        if answer.status in PASSING:
+            return _Passing(text, pause_s=retry_after(answer.headers.get("retry-after", "")))
+        if answer.status in (400, 422) and (lighter := without(body, said)) is not None:
+            self._complaints.append(said)
+            log.warning("%s: the server does not take a field (%s); going on without it", self.name, said)
+            return _Adapted(lighter)
+        hint = _HINTS.get(answer.status, "Correct the address or the request.")
+        if answer.status in (401, 403, 404, 405) and not self._answered:
+            return self._setup(text, hint.format(variable=self._key_variable() or KEY_ENV))
+        return Refused(f"{text} {hint.format(variable=self._key_variable() or KEY_ENV)}")
+
+    def _gave_up(self, request: Request, error: "_Passing", problem: str, attempt: int) -> Reply:
+        if error.unreachable and not self._reached:
+            raise self._setup(problem, "Is the server running, and is the address right?")
+        text = f"{problem} (after {attempt + 1} tries)"
+        if error.pause_s > self.max_wait_s:
+            text = f"{problem}; it asks to wait {error.pause_s:.0f} s, over max_wait_s={self.max_wait_s:.0f}"
+        return Reply(None, error=f"The server gave no answer: {text}", modality=shown(request))
+
+    def _setup(self, text: str, hint: str) -> ServerError:
+        where = self.identity()["url"]
+        return ServerError(
+            f"The server at {where} does not answer for {self.model!r}: {self._scrubbed(text)} {hint}"
+        )
+
+    def _pause(self, attempt: int) -> float:
+        # full jitter on the upper half: calls that failed together do not come back together
+        return min(self.max_wait_s, self.backoff_s * 2**attempt) * random.uniform(0.5, 1.0)
+
+    def _key_variable(self) -> str:
+        if self.key_env:
+            return self.key_env
+        host = urlsplit(self.endpoint).hostname or ""
+        made_for = [
+            var for domain, var in KEYS_BY_HOST.items() if host == domain or host.endswith(f".{domain}")
+        ]
+        return next((variable for variable in (KEY_ENV, *made_for) if os.environ.get(variable)), "")
+
+    def _key(self) -> str:
+        key = os.environ.get(self._key_variable() or KEY_ENV, "").strip()
+        if not re.fullmatch(r"[\x21-\x7e]*", key):
+            raise ServerError(
+                f"The key in {self._key_variable()} holds blanks or odd characters. Set it anew."
+            )
+        return key
+
+    def _headers(self) -> dict[str, str]:
+        key = self._key()
+        return {"Accept": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
+
+    def _scrubbed(self, text: str) -> str:
+        key = os.environ.get(self._key_variable() or KEY_ENV, "").strip()
+        return text.replace(key, "[key]") if len(key) >= 4 else text
+
+
+def retry_after(value: str) -> float:
+    """Seconds a server asks to wait: a number or an HTTP date; 0 when it does not say.
+
+    Args:
+        value: The `Retry-After` header.
+    """
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):
+        return 0.0
+
+
+class _Passing(Exception):
+    """A failure that may pass."""
+
+    def __init__(self, text: str, pause_s: float = 0.0, unreachable: bool = False) -> None:
+        super().__init__(text)
+        self.pause_s, self.unreachable = pause_s, unreachable
+
+
+class _Adapted(Exception):
+    """The server does not take a field; here is the body without it."""
+
+    def __init__(self, body: dict[str, Json]) -> None:
+        super().__init__("adapted")
+        self.body = body
+
+
+_UNREACHABLE = (ConnectionRefusedError, socket.gaierror)
+_HINT_TLS = "Set SSL_CERT_FILE to a file with the certificate of its authority."
+_HINTS = {
+    401: "Set the environment variable {variable} to a valid key, or name another one (key_env).",
+    403: "The key in {variable} may not use this model: choose another key (key_env) or model.",
+    404: "Check the model's name and the address: it usually ends in /v1.",
+    405: "Check the address: it usually ends in /v1.",
+    400: "The server refuses the request itself: check that the model takes pictures.",
+    413: "The picture is too large for the server: make it smaller.",
+}
+
+
+def _named(error: Exception) -> str:
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _endpoint(url: str) -> str:
+    """The address of chat completions under a base address."""
+    try:
+        parts = urlsplit(url.strip())
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise BadInput("The address of the server is not a URL such as http://localhost:8000/v1. Correct it.")
+    if parts.username is not None or parts.password is not None:
+        raise BadInput(
+            f"The address of the server at {parts.hostname} holds a password. Put the key into {KEY_ENV}."
+        )
+    path = parts.path.rstrip("/") or "/v1"
+    path = path if path.endswith("/chat/completions") else f"{path}/chat/completions"
+    return parts._replace(path=path, fragment="").geturl()
