@@ -80,7 +80,7 @@ def _as_table(chosen: str, found: "Sequence[Agreement]") -> "Table":
     for name in ("n", "Pearson", "Spearman", "Kendall"):
         shown.add_column(name, justify="right", no_wrap=True)
     for row in found:
-        name = escape(row.column) + (" (flipped)" if row.flipped else "")
+        name = escape(row.column) + (" *" if row.flipped else "")
         shown.add_row(name, str(row.n), *map(_shown, (row.pearson, row.spearman, row.kendall)))
     return shown
 
@@ -88,22 +88,26 @@ def _as_table(chosen: str, found: "Sequence[Agreement]") -> "Table":
 def _shown(value: "Correlation") -> str:
     if value.value != value.value:
         return "–"
-    if value.ci[0] != value.ci[0]:
-        return f"{value.value:.3f}"
-    return rf"{value.value:.3f} \[{value.ci[0]:.2f}, {value.ci[1]:.2f}]"
+    low, high = value.ci
+    interval = "" if low != low else rf" \[{_short(low, 2)}, {_short(high, 2)}]"
+    return _short(value.value, 3) + interval
+
+
+def _short(value: float, digits: int) -> str:
+    """Without the leading zero, so that three coefficients with intervals fit on 80 columns."""
+    text = f"{value:.{digits}f}"
+    return text.replace("0.", ".", 1) if abs(float(text)) < 1 else text
 
 
 def _notes(numbers: "NumberTable", found: "Sequence[Agreement]") -> list[str]:
     methods = dict.fromkeys(
         each.interval for row in found for each in (row.pearson, row.spearman, row.kendall)
     )
-    notes = [
-        "",
-        f"{LEVEL:.0%} intervals: {', '.join(m for m in methods if not m.startswith('none')) or 'none'}.",
-    ]
-    flipped = [row.column for row in found if row.flipped]
+    known = ", ".join(method for method in methods if not method.startswith("none"))
+    notes = ["", f"{LEVEL:.0%} intervals by {known}." if known else "Too few rows for intervals."]
+    flipped = ", ".join(row.column for row in found if row.flipped)
     if flipped:
-        notes.append(f"Sign turned, because the better direction is the opposite one: {', '.join(flipped)}.")
+        notes.append(f"* Sign turned, because the better direction is the opposite one: {flipped}.")
     best = {kind: _best(found, kind) for kind in ("spearman", "pearson")}
     if len(set(best.values())) > 1:
         notes.append(f"Best by Spearman: {best['spearman']}. Best by Pearson: {best['pearson']}.")
