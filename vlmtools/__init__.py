@@ -10,9 +10,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vlmtools.crosscheck.api import crosscheck as crosscheck
     from vlmtools.crosscheck.ranking import Ranking as Ranking
     from vlmtools.crosscheck.run import CrossCheck as CrossCheck
-    from vlmtools.crosscheck.run import crosscheck as crosscheck
     from vlmtools.types import Answers as Answers
     from vlmtools.types import Decoding as Decoding
     from vlmtools.types import Reply as Reply

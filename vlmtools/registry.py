@@ -4,6 +4,7 @@ A folder's content is listed without importing it; only the file asked for is im
 names through an entry-point group called like the folder's package (`vlmtools.patches`, …), read after the folder.
 """
 
+import dataclasses
 import importlib
 import importlib.machinery
 import inspect
@@ -11,9 +12,9 @@ import pkgutil
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
-from typing import TypeVar
+from typing import Any, TypeVar, get_type_hints
 
-from vlmtools.errors import UnknownName, suggest
+from vlmtools.errors import BadInput, UnknownName, suggest
 
 T = TypeVar("T")
 
@@ -62,6 +63,34 @@ def load(package: ModuleType | str, name: str, kind: type[T]) -> type[T]:
     return _only_class(importlib.import_module(f"{module.__name__}.{wanted}"), kind)
 
 
+def settings(kind: type[Any], text: str) -> dict[str, Any]:
+    """Read `key=value,key=value` into typed values for the fields of a dataclass.
+
+    Args:
+        kind: The dataclass; its annotations decide how a value is read.
+        text: What the user typed after the plugin's name and a colon; empty for none.
+
+    Raises:
+        BadInput: No such field, or a value it cannot take.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    hints = get_type_hints(kind)
+    known = [field.name for field in dataclasses.fields(kind) if field.init]
+    found: dict[str, Any] = {}
+    for part in filter(None, text.split(",")):
+        key, equals, value = part.partition("=")
+        if not equals or key not in known:
+            raise BadInput(
+                f"{kind.__name__} has no setting {part!r}.{suggest(key, known)} Write key=value,key=value."
+            )
+        try:
+            found[key] = TypeAdapter(hints[key]).validate_strings(value)
+        except ValidationError as problem:
+            raise BadInput(f"{kind.__name__}: {key}={value!r}: {problem.errors()[0]['msg']}.") from problem
+    return found
+
+
 def summary(package: ModuleType | str, name: str) -> str:
     """First line of the plugin's module docstring, read from the source without importing it."""
     module = importlib.import_module(package) if isinstance(package, str) else package
@@ -85,7 +114,9 @@ def _only_class(module: ModuleType, kind: type[T]) -> type[T]:
     found = [
         thing
         for thing in vars(module).values()
-        if inspect.isclass(thing) and issubclass(thing, kind) and thing.__module__ == module.__name__
+        if inspect.isclass(thing)
+        and issubclass(thing, kind)
+        and thing.__module__ == module.__name__
         and not thing.__name__.startswith("_")
     ]
     if len(found) != 1:

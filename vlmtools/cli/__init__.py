@@ -16,7 +16,7 @@ RUN, ANALYSE, SETUP = "Run", "Analyse", "Set up"
 VERBS: tuple[tuple[str, str, str], ...] = (
     ("crosscheck", "crosscheck", RUN),
     ("demo", "demo", RUN),
-    ("report", "report", ANALYSE),
+    # ("report", "report", ANALYSE),
     ("correlate", "correlate", ANALYSE),
     ("list", "list_", SETUP),
     ("doctor", "doctor", SETUP),
@@ -44,7 +44,9 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def _root(
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version."
+    ),
 ) -> None:
     pass
 
@@ -77,7 +79,9 @@ def main() -> None:
         typer.secho(f"Error: {problem}", fg="red", err=True)
         sys.exit(2)
     except KeyboardInterrupt:
-        typer.secho("Interrupted. Everything computed so far is kept; the same line goes on from here.", err=True)
+        typer.secho(
+            "Interrupted. Everything computed so far is kept; the same line goes on from here.", err=True
+        )
         sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -10,7 +10,7 @@ from typing import Any
 
 class _CallablePackage(ModuleType):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        from vlmtools.crosscheck.run import crosscheck
+        from vlmtools.crosscheck.api import crosscheck
 
         return crosscheck(*args, **kwargs)
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from vlmtools.errors import BadInput, BudgetSpent, suggest
 from vlmtools.types import Json, Reply, Request, Responder
@@ -37,14 +38,16 @@ class Budget:
         Raises:
             BadInput: An unknown limit, not a positive number, or `cost` without a price.
         """
-        values: dict[str, float] = {}
+        values: dict[str, Any] = {}
         for limit in limits:
             name, _, number = limit.partition("=")
             if name not in LIMITS:
                 raise BadInput(f"--budget {limit!r}: there is no limit {name!r}.{suggest(name, LIMITS)}")
             values[name] = _positive(limit, number)
         if "cost" in values and price is None:
-            raise BadInput("--budget cost=… needs prices. Add --price IN,OUT: the price of a million tokens each way.")
+            raise BadInput(
+                "--budget cost=… needs prices. Add --price IN,OUT: the price of a million tokens each way."
+            )
         return cls(**values, price=price) if values else None
 
     def spend(self, reply: Reply) -> None:

@@ -173,7 +173,9 @@ def collect(
     return _read_back(store, responder.name, calls), tally
 
 
-def missing_chunks(calls: Sequence[tuple[str, T]], stored: Callable[[str], bool], size: int) -> list[list[tuple[str, T]]]:
+def missing_chunks(
+    calls: Sequence[tuple[str, T]], stored: Callable[[str], bool], size: int
+) -> list[list[tuple[str, T]]]:
     """What is not stored, in chunks cut at fixed places of the whole list.
 
     Fixed places make a resumed run form the same chunks as an undisturbed one, so that both write the same files.
@@ -184,6 +186,7 @@ def missing_chunks(calls: Sequence[tuple[str, T]], stored: Callable[[str], bool]
 
 
 def reporter(progress: Progress, stage: str, done: int, total: int) -> Callable[[], None]:
+    """A function to call after each result; what is already stored is shown at once."""
     count = [done]
     progress(stage, done, total)
 
@@ -206,7 +209,12 @@ def _ask(
         key = keys[request.sample.id, request.draw]
         if reply.text is None:
             tally.fail(reply.error or "no text")
-            failure = {"item": request.sample.id, "model": responder.name, "draw": request.draw, "error": reply.error}
+            failure = {
+                "item": request.sample.id,
+                "model": responder.name,
+                "draw": request.draw,
+                "error": reply.error,
+            }
             store.append("failures", call_key("failure", {"call": key, "error": reply.error}), failure)
         else:
             tally.asked += 1

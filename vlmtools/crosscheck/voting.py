@@ -120,11 +120,18 @@ def reference_calls(
                 continue
             texts = tuple(claim.text for claim in claims)
             call = VoteCall(item, target, REFERENCE, 0, Question(texts, reference, samples[item]))
-            yield _key(identity, subject.stored[item], texts, call_key("reference", {"text": reference})), call
+            yield (
+                _key(identity, subject.stored[item], texts, call_key("reference", {"text": reference})),
+                call,
+            )
 
 
 def media_calls(
-    judge: Judge, evidence: str, targets: Mapping[str, Subject], samples: Mapping[str, Sample], skip_self: bool
+    judge: Judge,
+    evidence: str,
+    targets: Mapping[str, Subject],
+    samples: Mapping[str, Sample],
+    skip_self: bool,
 ) -> Iterator[tuple[str, VoteCall]]:
     """Every claim shown to one evidence model together with the item itself (CrossCheck-implicit)."""
     identity = dict(judge.identity())
@@ -138,12 +145,20 @@ def media_calls(
             seen = {"text": sample.text, "media": {kind: media_hash(where) for kind, where in sample.media}}
             texts = tuple(claim.text for claim in claims)
             call = VoteCall(item, target, evidence, 0, Question(texts, None, sample))
-            yield _key(identity, subject.stored[item], texts, call_key("seen", {"by": evidence, **seen})), call
+            yield (
+                _key(identity, subject.stored[item], texts, call_key("seen", {"by": evidence, **seen})),
+                call,
+            )
 
 
 def _key(identity: Mapping[str, Json], target: Stored, claims: tuple[str, ...], evidence_key: str) -> str:
     """Bound to the very answers compared: a vote on one model's words can never count for another's."""
-    parts = {"code": CODE_VERSION, "judge": dict(identity), "target": target.keys[0], "evidence": evidence_key}
+    parts = {
+        "code": CODE_VERSION,
+        "judge": dict(identity),
+        "target": target.keys[0],
+        "evidence": evidence_key,
+    }
     return call_key("vote", {**parts, "claims": list(claims)})
 
 

@@ -1,0 +1,276 @@
+"""`vlmtools crosscheck`: rank models by hallucination without references."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from vlmtools.crosscheck.ranking import Ranking
+    from vlmtools.crosscheck.run import CrossCheck
+    from vlmtools.types import Responder, Sample
+
+ASK, JUDGE, SCORE, RUN, OUT = (
+    "What is asked",
+    "Who judges",
+    "How it is scored",
+    "How it runs",
+    "What comes out",
+)
+
+Sources = Annotated[
+    list[str],
+    typer.Argument(
+        help="Files of answers (.jsonl .csv .tsv .json, .gz too), run folders, model ids or folders, server:MODEL@URL.",
+        show_default=False,
+    ),
+]
+
+
+def _option(panel: str, *names: str, **more: Any) -> Any:
+    return typer.Option(*names, rich_help_panel=panel, **more)
+
+
+def crosscheck(
+    sources: Sources,
+    items: Annotated[
+        str | None, _option(ASK, "--items", help="JSONL or CSV: id, image|video|audio|text, prompt.")
+    ] = None,
+    images: Annotated[
+        str | None, _option(ASK, "--images", help="A glob of pictures, instead of --items.")
+    ] = None,
+    prompt: Annotated[str, _option(ASK, "--prompt", help="The question, for items without one.")] = "",
+    samples: Annotated[
+        int, _option(ASK, "--samples", "-k", min=0, help="Stochastic answers per item, as evidence.")
+    ] = 0,
+    temperature: Annotated[float, _option(ASK, "--temperature", min=0.0, help="Of the samples.")] = 1.0,
+    top_p: Annotated[float, _option(ASK, "--top-p", min=0.0, max=1.0, help="Of the samples.")] = 1.0,
+    max_new_tokens: Annotated[
+        int, _option(ASK, "--max-new-tokens", min=1, help="Length limit of an answer.")
+    ] = 256,
+    limit: Annotated[int | None, _option(ASK, "--limit", min=1, help="Use the first N items.")] = None,
+    id_field: Annotated[
+        str, _option(ASK, "--id-field", help="Column of the item's id in files of answers.")
+    ] = "id",
+    text_field: Annotated[str, _option(ASK, "--text-field", help="Column of the answer.")] = "text",
+    samples_field: Annotated[str, _option(ASK, "--samples-field", help="Column of the samples.")] = "samples",
+    model_field: Annotated[str, _option(ASK, "--model-field", help="Column of the model's name.")] = "model",
+    mode: Annotated[str, _option(JUDGE, "--mode", help="explicit, implicit, self or ref.")] = "explicit",
+    judge: Annotated[
+        list[str] | None,
+        _option(
+            JUDGE,
+            "--judge",
+            help="NAME or NAME:key=value,… (vlmtools list judges). Again: compare rankings.",
+            show_default="objects",
+        ),
+    ] = None,
+    judge_model: Annotated[
+        str | None, _option(JUDGE, "--judge-model", help="Model or server behind the judge.")
+    ] = None,
+    evidence: Annotated[
+        list[str] | None, _option(JUDGE, "--evidence", help="Only this source is evidence; again for more.")
+    ] = None,
+    unit: Annotated[
+        str, _option(JUDGE, "--unit", help="sentence, object, or auto: what the judge wants.")
+    ] = "auto",
+    min_tokens: Annotated[
+        int, _option(JUDGE, "--min-tokens", min=0, help="Drop sentences with fewer words.")
+    ] = 0,
+    weights: Annotated[str, _option(SCORE, "--weights", help="em, uniform, softmax, loo, or auto.")] = "auto",
+    beta: Annotated[float, _option(SCORE, "--beta", help="Temperature of softmax and loo.")] = 0.1,
+    average: Annotated[
+        str, _option(SCORE, "--average", help="micro: over claims; macro: over items.")
+    ] = "micro",
+    include_self: Annotated[
+        bool, _option(SCORE, "--self/--no-self", help="A model's samples judge it too.")
+    ] = False,
+    paper: Annotated[
+        bool, _option(SCORE, "--paper", help="As CrossCheckGPT: softmax, its own samples included.")
+    ] = False,
+    bootstrap: Annotated[int, _option(SCORE, "--bootstrap", min=2, help="Resamples of the items.")] = 2000,
+    level: Annotated[
+        float, _option(SCORE, "--level", min=0.5, max=0.999, help="Coverage of the intervals.")
+    ] = 0.95,
+    seed: Annotated[int, _option(SCORE, "--seed", help="Of the draws and the bootstrap.")] = 0,
+    mixed_modality: Annotated[str, _option(SCORE, "--mixed-modality", help="refuse or mark.")] = "refuse",
+    quant: Annotated[str | None, _option(RUN, "--quant", help="4bit or 8bit.")] = None,
+    dtype: Annotated[str, _option(RUN, "--dtype", help="auto, float32, bfloat16 or float16.")] = "auto",
+    batch_size: Annotated[
+        int | None, _option(RUN, "--batch-size", min=1, help="Of local models.", show_default="auto")
+    ] = None,
+    concurrency: Annotated[
+        int | None, _option(RUN, "--concurrency", min=1, help="Open calls per server.", show_default="8")
+    ] = None,
+    trust_remote_code: Annotated[
+        bool, _option(RUN, "--trust-remote-code", help="Run code that a checkpoint brings.")
+    ] = False,
+    offline: Annotated[bool, _option(RUN, "--offline", help="Replay what is stored; ask nothing.")] = False,
+    plan: Annotated[
+        bool, _option(RUN, "--plan", help="Say what would be asked and what it would take; ask nothing.")
+    ] = False,
+    budget: Annotated[
+        list[str] | None, _option(RUN, "--budget", help="calls=N, tokens=N, minutes=N or cost=N.")
+    ] = None,
+    price: Annotated[
+        str | None, _option(RUN, "--price", help="IN,OUT: price of a million tokens each way.")
+    ] = None,
+    early_stop: Annotated[
+        bool, _option(RUN, "--early-stop", help="Stop adding items once the ranks separate.")
+    ] = False,
+    out: Annotated[
+        Path | None, _option(OUT, "--out", "-o", help="Run folder.", show_default="runs/crosscheck-…")
+    ] = None,
+    worst: Annotated[int, _option(OUT, "--worst", min=0, help="How many of the worst claims to show.")] = 20,
+    json_: Annotated[bool, _option(OUT, "--json", help="Print the ranking as JSON.")] = False,
+) -> None:
+    """Rank models by how much they hallucinate, with no reference answers.
+
+    Run the same line again to resume. `vlmtools crosscheck a.jsonl b.jsonl c.jsonl` ranks recorded answers with
+    no model at all.
+    """
+    from vlmtools.crosscheck.api import load_samples
+    from vlmtools.crosscheck.budget import Budget
+    from vlmtools.crosscheck.collect import Draws
+    from vlmtools.crosscheck.run import CrossCheck
+    from vlmtools.crosscheck.sources import resolve
+    from vlmtools.types import Decoding
+
+    fields = {
+        "id_field": id_field,
+        "text_field": text_field,
+        "samples_field": samples_field,
+        "model_field": model_field,
+    }
+    model = {
+        "quant": quant,
+        "dtype": dtype,
+        "batch_size": batch_size,
+        "concurrency": concurrency,
+        "trust_remote_code": trust_remote_code,
+        "offline": offline,
+    }
+    responders = resolve(sources, fields=fields, model=model)
+    found = load_samples(responders, items, images, prompt)[:limit]
+    draws = Draws(
+        scored=Decoding(0.0, 1.0, max_new_tokens, seed),
+        evidence=Decoding(temperature, top_p, max_new_tokens, seed),
+        n_samples=samples,
+    )
+    setting = CrossCheck(
+        mode=mode,  # type: ignore[arg-type]
+        judge="objects",
+        weights="softmax" if paper else weights,  # type: ignore[arg-type]
+        beta=beta,
+        average=average,  # type: ignore[arg-type]
+        include_self=include_self or paper,
+        evidence=tuple(evidence or ()),
+        unit=unit,  # type: ignore[arg-type]
+        min_tokens=min_tokens,
+        draws=draws,
+        n_boot=bootstrap,
+        level=level,
+        seed=seed,
+        n_worst=worst,
+        mixed_modality=mixed_modality,  # type: ignore[arg-type]
+    )
+    judges = _judges(judge, mode, judge_model, model)
+    prices = _prices(price)
+    run = _Run(setting, judges, responders, found, out, offline, early_stop)
+    if plan:
+        run.plan(prices, json_)
+        return
+    result, folder = run.go(Budget.parse(budget or [], prices))
+    _show(result, folder, json_)
+
+
+def _judges(names: list[str] | None, mode: str, judge_model: str | None, model: dict[str, Any]) -> list[Any]:
+    from vlmtools.crosscheck.sources import judge_by_name, resolve
+
+    asked = names or ["vlm" if mode == "implicit" else "objects"]
+    behind = None if judge_model is None else resolve([judge_model], model=model)[0]
+    return [judge_by_name(name, responder=behind) for name in asked]
+
+
+def _prices(price: str | None) -> tuple[float, float] | None:
+    from vlmtools.errors import BadInput
+
+    if price is None:
+        return None
+    try:
+        read, written = (float(part) for part in price.split(","))
+    except ValueError:
+        raise BadInput(
+            f"--price {price!r}: expected two numbers, as in 0.15,0.60 per million tokens."
+        ) from None
+    return read, written
+
+
+class _Run:
+    """One command line: every judge in turn over the same answers, the first one decides the ranking."""
+
+    def __init__(
+        self,
+        setting: "CrossCheck",
+        judges: list[Any],
+        responders: "list[Responder]",
+        samples: "list[Sample]",
+        out: Path | None,
+        offline: bool,
+        early_stop: bool,
+    ) -> None:
+        from dataclasses import replace
+
+        from vlmtools.crosscheck.folder import default_folder
+
+        self.settings = [replace(setting, judge=judge) for judge in judges]
+        self.responders, self.samples = responders, samples
+        self.offline, self.early_stop = offline, early_stop
+        self.folder = out or default_folder(self.settings[0], responders, samples)
+
+    def plan(self, prices: tuple[float, float] | None, as_json: bool) -> None:
+        from vlmtools.cli._screen import console, print_json
+        from vlmtools.crosscheck.plan import make_plan
+
+        made = make_plan(self.settings, self.responders, self.samples, self.folder, prices)
+        if as_json:
+            print_json(made.to_json())
+        else:
+            console().print(made.table())
+
+    def go(self, budget: Any) -> "tuple[Ranking, Path]":
+        from vlmtools.cli._screen import progress
+        from vlmtools.crosscheck.folder import open_run
+        from vlmtools.crosscheck.stopping import run_all
+        from vlmtools.report.outputs import write_outputs
+
+        record = {"command": shlex.join(["vlmtools", *sys.argv[1:]])}
+        with open_run(self.folder, self.settings[0], self.responders) as store, progress() as told:
+            result = run_all(
+                self.settings,
+                self.responders,
+                self.samples,
+                store,
+                early_stop=self.early_stop,
+                budget=budget,
+                offline=self.offline,
+                progress=told,
+                record=record,
+            )
+            write_outputs(store, result)
+        return result, self.folder
+
+
+def _show(result: "Ranking", folder: Path, as_json: bool) -> None:
+    from vlmtools.cli._screen import console, print_json
+    from vlmtools.report.terminal import print_ranking
+
+    if as_json:
+        print_json(result.to_json())
+    else:
+        screen: Console = console()
+        print_ranking(result, screen, page=folder / "report.html")

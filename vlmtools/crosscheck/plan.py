@@ -1,0 +1,215 @@
+"""What a run would ask, before anything is sent: calls, tokens, time and money."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vlmtools.crosscheck.collect import wanted
+from vlmtools.crosscheck.judges.base import Judge
+from vlmtools.crosscheck.run import CrossCheck
+from vlmtools.crosscheck.sources import find_evidence
+from vlmtools.responders.recorded import Recorded
+from vlmtools.store import Store
+from vlmtools.types import Json, Responder, Sample
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+CHARS_PER_TOKEN = 4.0
+"""Of English text, for estimates only."""
+TOKENS_PER_IMAGE = 576
+"""Of LLaVA-1.5, for estimates only: other models use some 64 to 3,000."""
+CLAIMS_PER_ANSWER = 5.0
+"""Sentences per answer, used until answers are stored."""
+TOKENS_PER_ANSWER = 120.0
+"""New tokens per answer, used until answers are stored."""
+TOKENS_PER_VERDICT = 5.0
+"""A yes or no."""
+TOKENS_PER_S = 40.0
+"""Written by one model at a time, for estimates only."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One kind of call to one model.
+
+    Args:
+        what: What is asked of whom.
+        total: Calls in all.
+        missing: Calls not stored yet; the ones that would be made.
+        tokens_in: Tokens the missing calls would read.
+        tokens_out: Tokens they would write.
+    """
+
+    what: str
+    total: int
+    missing: int
+    tokens_in: float = 0.0
+    tokens_out: float = 0.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would do.
+
+    Args:
+        steps: Answers first, then votes.
+        price: Price of a million tokens each way, when given.
+        assumptions: Every number that is not counted but assumed.
+    """
+
+    steps: tuple[Step, ...]
+    price: tuple[float, float] | None = None
+    assumptions: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def cost(self) -> float | None:
+        """Money, in the currency of the price."""
+        if self.price is None:
+            return None
+        read, written = sum(s.tokens_in for s in self.steps), sum(s.tokens_out for s in self.steps)
+        return (read * self.price[0] + written * self.price[1]) / 1e6
+
+    @property
+    def hours(self) -> float:
+        """Time for what is written, at the assumed speed."""
+        return sum(step.tokens_out for step in self.steps) / self.assumptions["tokens_per_s"] / 3600
+
+    def to_json(self) -> dict[str, Json]:
+        """Steps, sums and assumptions."""
+        return {
+            "steps": [asdict(step) for step in self.steps],
+            "calls": sum(step.missing for step in self.steps),
+            "tokens_in": sum(step.tokens_in for step in self.steps),
+            "tokens_out": sum(step.tokens_out for step in self.steps),
+            "cost": self.cost,
+            "hours": self.hours,
+            "assumptions": dict(self.assumptions),
+        }
+
+    def table(self) -> "RenderableType":
+        """For the terminal."""
+        from rich.console import Group
+        from rich.table import Table
+        from rich.text import Text
+
+        shown = Table(title="What this run would ask (nothing has been sent)", title_justify="left", box=None)
+        for column in ("", "in all", "stored", "to ask", "tokens in", "tokens out"):
+            shown.add_column(column, justify="left" if not column else "right")
+        for step in self.steps:
+            numbers = (
+                step.total,
+                step.total - step.missing,
+                step.missing,
+                round(step.tokens_in),
+                round(step.tokens_out),
+            )
+            shown.add_row(step.what, *(f"{number:,}" for number in numbers))
+        money = "unknown; add --price IN,OUT" if self.cost is None else f"{self.cost:,.2f}"
+        assumed = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in self.assumptions.items())
+        lines = (
+            f"\nCost: {money}. Time for the writing: {self.hours:.1f} h.\nAssumed, not counted: {assumed}."
+        )
+        return Group(shown, Text(lines))
+
+
+def make_plan(
+    settings: Sequence[CrossCheck],
+    sources: Sequence[Responder],
+    samples: Sequence[Sample],
+    folder: Path,
+    price: tuple[float, float] | None = None,
+) -> Plan:
+    """Count what a run would ask; loads no model and sends nothing.
+
+    Args:
+        settings: One per judge.
+        sources: Who is ranked.
+        samples: The items.
+        folder: The run folder, whose stored calls are not asked again; it need not exist.
+        price: Price of a million tokens each way.
+    """
+    store = Store(folder, read_only=True) if (folder / "run.json").is_file() else None
+    try:
+        per_answer, chars = _measured(store, sources)
+        steps = [
+            _answers(setting, source, samples, store, per_answer)
+            for setting in settings[:1]
+            for source in sources
+        ]
+        for setting in settings:
+            steps += _votes(setting, sources, samples, chars)
+    finally:
+        if store is not None:
+            store.close()
+    assumed = {
+        "tokens_per_answer": per_answer,
+        "claims_per_answer": CLAIMS_PER_ANSWER,
+        "tokens_per_s": TOKENS_PER_S,
+    }
+    return Plan(
+        tuple(steps),
+        price,
+        {**assumed, "tokens_per_image": TOKENS_PER_IMAGE, "chars_per_token": CHARS_PER_TOKEN},
+    )
+
+
+def _measured(store: Store | None, sources: Sequence[Responder]) -> tuple[float, float]:
+    """(new tokens, characters) of an answer: measured on what is there, else assumed."""
+    texts = [
+        answers.text
+        for source in sources
+        if isinstance(source, Recorded)
+        for answers in source.answers.values()
+    ]
+    tokens: list[float] = []
+    if store is not None:
+        for record in store.read("answers"):
+            texts.append(record["text"])
+            if record.get("n_new_tokens") is not None:
+                tokens.append(float(record["n_new_tokens"]))
+    if not texts:
+        return TOKENS_PER_ANSWER, TOKENS_PER_ANSWER * CHARS_PER_TOKEN
+    chars = sum(map(len, texts)) / len(texts)
+    return (sum(tokens) / len(tokens) if tokens else chars / CHARS_PER_TOKEN), chars
+
+
+def _answers(
+    setting: CrossCheck, source: Responder, samples: Sequence[Sample], store: Store | None, per_answer: float
+) -> Step:
+    calls = list(wanted(source, samples, setting.draws))
+    if isinstance(source, Recorded):
+        return Step(f"answers of {source.name} (recorded)", len(calls), 0)
+    missing = [request for key, request in calls if store is None or not store.has("answers", key)]
+    read = sum(_prompt_tokens(request.sample) for request in missing)
+    return Step(f"answers of {source.name}", len(calls), len(missing), read, len(missing) * per_answer)
+
+
+def _prompt_tokens(sample: Sample) -> float:
+    return len(sample.prompt + (sample.text or "")) / CHARS_PER_TOKEN + TOKENS_PER_IMAGE * len(sample.media)
+
+
+def _votes(
+    setting: CrossCheck, sources: Sequence[Responder], samples: Sequence[Sample], chars: float
+) -> list[Step]:
+    """Calls to judges; how many claims there will be is assumed, so this is an estimate."""
+    judge = setting.judge
+    if not isinstance(judge, Judge) or not (judge.costs or setting.mode == "implicit"):
+        return [Step(f"votes by {getattr(judge, 'name', judge)} (no model is called)", 0, 0)]
+    names = [source.name for source in sources]
+    if setting.mode == "implicit":
+        chosen = find_evidence(setting.evidence, names) or tuple(names)
+        eyes = [s.name for s in sources if s.name in chosen and not isinstance(s, Recorded)]
+        n_questions = len(samples) * sum(
+            target != eye or setting.include_self for target in names for eye in eyes
+        )
+        per_call = TOKENS_PER_IMAGE + 60.0
+    else:
+        pairs = len(names) if setting.mode == "ref" else len(setting.pairs(names))
+        n_questions = len(samples) * pairs * max(1, setting.draws.n_samples)
+        per_call = chars / CHARS_PER_TOKEN + 60.0
+    calls = round(n_questions * CLAIMS_PER_ANSWER)
+    return [
+        Step(f"votes by {judge.name} (estimate)", calls, calls, calls * per_call, calls * TOKENS_PER_VERDICT)
+    ]

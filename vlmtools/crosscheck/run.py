@@ -1,0 +1,325 @@
+"""Rank models by how much they hallucinate, with no reference answers."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal, get_args
+
+from vlmtools.crosscheck.budget import Budget, Metered
+from vlmtools.crosscheck.collect import ByItem, Draws, Progress, Tally, collect, silent
+from vlmtools.crosscheck.estimate import Book, Estimate, by_latent_truth, by_votes
+from vlmtools.crosscheck.judges.base import Claim, Judge
+from vlmtools.crosscheck.notes import failure_notes, item_notes, mixed_inputs, shared_items
+from vlmtools.crosscheck.rank import ranking
+from vlmtools.crosscheck.ranking import Ranking
+from vlmtools.crosscheck.sources import find_evidence, judge_by_name
+from vlmtools.crosscheck.voting import (
+    REFERENCE,
+    Subject,
+    VoteCall,
+    Votes,
+    cross_calls,
+    media_calls,
+    read_back,
+    reference_calls,
+    subjects,
+    vote,
+)
+from vlmtools.crosscheck.weights import OwnVotes, Scheme
+from vlmtools.errors import BadInput, UnknownName, suggest
+from vlmtools.responders.recorded import Recorded
+from vlmtools.store import Store, call_key
+from vlmtools.types import Json, Responder, Sample, by_id
+
+Mode = Literal["explicit", "implicit", "self", "ref"]
+Weighting = Literal["auto", "em", "uniform", "softmax", "loo"]
+
+
+@dataclass(frozen=True)
+class CrossCheck:
+    """How models are ranked; the defaults need no model at all when the answers are recorded.
+
+    Args:
+        mode: `explicit`: other models' answers are the evidence. `implicit`: other models look at the item and judge
+            each claim. `self`: a model's own samples are. `ref`: a trusted answer is (needs items with `reference`).
+        judge: Name of a judge, `name:key=value,…`, or a `Judge`.
+        weights: `em` treats the truth of each claim as latent (docs/latent-truth.md); `uniform`, `softmax` and `loo`
+            weigh evidence models (see `Scheme`). `auto` is `em` where models check each other, else `uniform`.
+        beta: Temperature of `softmax` and `loo`, above 0.
+        average: `micro` pools all claims, `macro` averages items.
+        include_self: Whether a model's own samples are part of its evidence, as in the paper. False compares all models
+            on equal evidence.
+        evidence: Names of the evidence models; empty takes every source.
+        unit: What answers are split into; `auto` is what the judge wants.
+        min_tokens: Sentences with fewer words are dropped; 0 keeps all, 4 is the image script of the paper.
+        draws: Which answers are asked of models and servers.
+        n_boot: Bootstrap resamples of the items.
+        level: Coverage of the intervals, between 0 and 1.
+        seed: Seed of the bootstrap.
+        n_worst: How many of the least supported claims the report shows.
+        mixed_modality: `refuse` or `mark` a run whose sources saw different kinds of input.
+
+    Reference: arXiv:2405.13684.
+    """
+
+    mode: Mode = "explicit"
+    judge: str | Judge = "objects"
+    weights: Weighting = "auto"
+    beta: float = 0.1
+    average: Literal["micro", "macro"] = "micro"
+    include_self: bool = False
+    evidence: tuple[str, ...] = ()
+    unit: Literal["auto", "sentence", "object"] = "auto"
+    min_tokens: int = 0
+    draws: Draws = Draws()
+    n_boot: int = 2000
+    level: float = 0.95
+    seed: int = 0
+    n_worst: int = 20
+    mixed_modality: Literal["refuse", "mark"] = "refuse"
+
+    @property
+    def weighting(self) -> str:
+        """The weights really used."""
+        if self.weights != "auto":
+            return self.weights
+        return "em" if self.mode in ("explicit", "implicit") else "uniform"
+
+    @property
+    def scheme(self) -> Scheme:
+        """The plain weighting, as `score.py` takes it."""
+        own: OwnVotes = "always" if self.mode == "self" or self.include_self else "never"
+        names: tuple[str, ...] | None = self.evidence or None
+        if self.mode == "self":
+            names = ()
+        weights: Any = "uniform" if self.weighting == "em" else self.weighting
+        return Scheme(weights, self.beta, self.average, own, names)
+
+    def check(self) -> None:
+        """Refuse settings that do not go together.
+
+        Raises:
+            UnknownName: A mode or weighting that does not exist.
+            BadInput: A weighting that the mode cannot serve.
+        """
+        for name, kind in (("mode", Mode), ("weights", Weighting)):
+            if getattr(self, name) not in get_args(kind):
+                raise UnknownName(
+                    f"There is no {name} {getattr(self, name)!r}.{suggest(str(getattr(self, name)), get_args(kind))}"
+                )
+        if self.mode in ("self", "ref") and self.weighting != "uniform":
+            raise BadInput(
+                f"--mode {self.mode} has one piece of evidence per model, so --weights {self.weights} means nothing. "
+                "Leave --weights out, or use --mode explicit."
+            )
+
+    def run(
+        self,
+        sources: Sequence[Responder],
+        samples: Sequence[Sample],
+        store: Store,
+        *,
+        budget: Budget | None = None,
+        offline: bool = False,
+        progress: Progress = silent,
+        record: Mapping[str, Json] | None = None,
+    ) -> Ranking:
+        """Collect answers, let the judge vote, rank.
+
+        Args:
+            sources: Who is ranked; one model is in memory at a time.
+            samples: What they are asked.
+            store: The run folder: everything is stored as it comes, nothing stored is asked again.
+            budget: Limit on model and judge calls.
+            offline: Replay what is stored and ask nothing.
+            progress: Told how far each stage is.
+            record: Joined to the run record.
+
+        Raises:
+            BadInput: Fewer than two models to compare, or settings that do not go together.
+            MixedModality: The sources saw different kinds of input.
+            BudgetSpent: The budget is used up; everything so far is stored.
+        """
+        self.check()
+        store.append_many("items", [_item(sample) for sample in samples])
+        judge = self.judge if isinstance(self.judge, Judge) else judge_by_name(self.judge)
+        answered, tallies = self._answers(sources, samples, store, budget, offline, progress)
+        notes = mixed_inputs(answered, self.mixed_modality)
+        items = shared_items(answered, samples, least=1 if self.mode in ("self", "ref") else 2)
+        notes += item_notes(answered, items)
+        answered = {
+            model: {item: by_item[item] for item in items if item in by_item}
+            for model, by_item in answered.items()
+        }
+        targets = subjects(answered, self._splitter(judge))
+        votes, lost = self._votes(judge, sources, targets, by_id(samples), store, budget, offline, progress)
+        book = self._book(targets, items, votes)
+        notes += failure_notes(tallies) + lost
+        full = {**self.record(judge, sources, tallies, items), **(record or {})}
+        return ranking(
+            book,
+            self.estimate(book, judge),
+            by_id(samples),
+            level=self.level,
+            n_worst=self.n_worst,
+            warnings=notes,
+            record=full,
+        )
+
+    def estimate(self, book: Book, judge: Judge) -> Estimate:
+        """Scores of a run's targets from its claims and votes."""
+        from vlmtools.stats import item_counts
+
+        counts = item_counts(len(book.items), self.n_boot, self.seed)
+        if self.weighting == "em":
+            return by_latent_truth(book, self._unit(judge) == "object", self.scheme, counts)
+        return by_votes(book, self.scheme, counts)
+
+    def record(
+        self, judge: Judge, sources: Sequence[Responder], tallies: Mapping[str, Tally], items: Sequence[str]
+    ) -> dict[str, Json]:
+        """Everything that reproduces the numbers; holds no times, so a resumed run writes the same file."""
+        from importlib.metadata import version
+
+        settings = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "judge"}
+        settings["draws"], settings["weights"] = asdict(self.draws), self.weighting
+        return {
+            "settings": {**settings, "evidence": list(self.evidence), "judge": dict(judge.identity())},
+            "sources": {source.name: dict(source.identity()) for source in sources},
+            "n_items": len(items),
+            "items_sha256": hashlib.sha256(json.dumps(list(items)).encode()).hexdigest(),
+            "failed_calls": {name: dict(tally.failed) for name, tally in tallies.items() if tally.failed},
+            "versions": {name: version(name) for name in ("vlmtools", "numpy")},
+        }
+
+    def _answers(
+        self,
+        sources: Sequence[Responder],
+        samples: Sequence[Sample],
+        store: Store,
+        budget: Budget | None,
+        offline: bool,
+        progress: Progress,
+    ) -> tuple[dict[str, ByItem], dict[str, Tally]]:
+        answered, tallies = {}, {}
+        for source in sources:
+            paid = source if budget is None or isinstance(source, Recorded) else Metered(source, budget)
+            try:
+                answered[source.name], tallies[source.name] = collect(
+                    store, paid, samples, self.draws, progress=progress, offline=offline
+                )
+            finally:
+                source.close()
+        return answered, tallies
+
+    def _unit(self, judge: Judge) -> str:
+        return judge.unit if self.unit == "auto" else self.unit
+
+    def _splitter(self, judge: Judge) -> Callable[[str], tuple[Claim, ...]]:
+        if self._unit(judge) == "object":
+            own = getattr(judge, "split", None)
+            if own is None:
+                from vlmtools.crosscheck.judges.objects import Objects
+
+                own = Objects().split
+            split: Callable[[str], tuple[Claim, ...]] = own
+            return split
+        from vlmtools.crosscheck.claims import sentences
+
+        return lambda text: sentences(text, min_tokens=self.min_tokens)
+
+    def _votes(
+        self,
+        judge: Judge,
+        sources: Sequence[Responder],
+        targets: Mapping[str, Subject],
+        samples: Mapping[str, Sample],
+        store: Store,
+        budget: Budget | None,
+        offline: bool,
+        progress: Progress,
+    ) -> tuple[Votes, list[str]]:
+        votes, missing, reasons = Votes(), 0, Tally()
+        for one, calls, stage in self._rounds(judge, sources, targets, samples, budget):
+            try:
+                tally = vote(store, one, calls, stage=stage, progress=progress, offline=offline)
+            finally:
+                one.close()
+            for reason, n in tally.failed.items():
+                reasons.failed[reason] = reasons.failed.get(reason, 0) + n
+            missing += read_back(store, calls, votes)
+        if not missing:
+            return votes, []
+        why = "; ".join(reasons.failed) or "no reason given"
+        return votes, [f"{missing:,} votes are missing ({why}). Run the same line again to ask for them."]
+
+    def _rounds(
+        self,
+        judge: Judge,
+        sources: Sequence[Responder],
+        targets: Mapping[str, Subject],
+        samples: Mapping[str, Sample],
+        budget: Budget | None,
+    ) -> Iterable[tuple[Judge, list[tuple[str, VoteCall]], str]]:
+        """(judge, calls, name of the stage): one round, except where each evidence model is itself the judge."""
+        paid = _metered(judge, budget)
+        if self.mode == "ref":
+            if not any(sample.reference for sample in samples.values()):
+                raise BadInput(
+                    "--mode ref needs trusted answers, and no item has a `reference`. Add it to the item file."
+                )
+            yield paid, list(reference_calls(paid, targets, samples)), f"votes by {judge.name}"
+        elif self.mode == "implicit":
+            yield from self._implicit_rounds(judge, sources, targets, samples, budget)
+        else:
+            pairs = self.pairs(tuple(targets))
+            yield paid, list(cross_calls(paid, targets, samples, pairs)), f"votes by {judge.name}"
+
+    def _implicit_rounds(
+        self,
+        judge: Judge,
+        sources: Sequence[Responder],
+        targets: Mapping[str, Subject],
+        samples: Mapping[str, Sample],
+        budget: Budget | None,
+    ) -> Iterable[tuple[Judge, list[tuple[str, VoteCall]], str]]:
+        if judge.looks_at != "media":
+            raise BadInput(
+                f"--mode implicit asks models about the item itself; {judge.name!r} compares texts. Use --judge vlm."
+            )
+        chosen = find_evidence(self.evidence, tuple(targets)) or tuple(targets)
+        eyes = [source for source in sources if source.name in chosen and not isinstance(source, Recorded)]
+        if not eyes:
+            raise BadInput(
+                "--mode implicit needs models that can look: every source is a file of recorded answers. Add a "
+                "model or a server, or use --mode explicit."
+            )
+        for source in eyes:
+            looking = _metered(replace(judge, responder=source), budget)  # type: ignore[type-var]
+            calls = list(media_calls(looking, source.name, targets, samples, not self.include_self))
+            yield looking, calls, f"votes by {source.name}"
+
+    def pairs(self, models: Sequence[str]) -> list[tuple[str, str]]:
+        """(target, evidence) pairs the settings need votes for."""
+        if self.mode == "self":
+            return [(model, model) for model in models]
+        chosen = find_evidence(self.evidence, models) or tuple(models)
+        own = models if self.include_self else chosen if self.weighting == "softmax" else ()
+        return [(t, e) for t in models for e in dict.fromkeys((*chosen, t)) if t != e or t in own]
+
+    def _book(self, targets: Mapping[str, Subject], items: tuple[str, ...], votes: Votes) -> Book:
+        evidence = (REFERENCE,) if self.mode == "ref" else tuple(targets)
+        return Book(items, tuple(targets), evidence, targets, votes)
+
+
+def _item(sample: Sample) -> tuple[str, dict[str, Json]]:
+    record = {name: value for name, value in asdict(sample).items() if value}
+    return call_key("item", record), record
+
+
+def _metered(judge: Judge, budget: Budget | None) -> Judge:
+    asked = getattr(judge, "responder", None)
+    if budget is None or asked is None:
+        return judge
+    return replace(judge, responder=Metered(asked, budget))  # type: ignore[type-var]

@@ -1,0 +1,173 @@
+"""From what a user types to responders and items: files, run folders, local models and servers on one line."""
+
+import dataclasses
+import inspect
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vlmtools.errors import BadInput, UnknownName
+from vlmtools.responders.recorded import Recorded, read_sources
+from vlmtools.types import Responder, Sample
+
+Source = str | Path | Responder
+TABLES = (".jsonl", ".json", ".csv", ".tsv")
+
+
+def is_table(path: str) -> bool:
+    """Whether a name looks like a file of recorded answers."""
+    return path.removesuffix(".gz").endswith(TABLES)
+
+
+def resolve(
+    sources: Sequence[Source],
+    *,
+    fields: Mapping[str, str] | None = None,
+    model: Mapping[str, Any] | None = None,
+) -> list[Responder]:
+    """One responder per source, names unique.
+
+    Args:
+        sources: Files of recorded answers, run folders, Hugging Face ids or folders, `server:MODEL@URL`, or responders.
+        fields: Names of the columns of recorded files: `id_field`, `text_field`, `samples_field`, `model_field`.
+        model: Options of models and servers: `quant`, `batch_size`, `concurrency`, `dtype`, …
+
+    Raises:
+        BadInput: Nothing of the kind, or two sources of the same name.
+    """
+    found: list[Responder] = []
+    for source in sources:
+        found += _open(source, dict(fields or {}), dict(model or {}))
+    return _unique(found)
+
+
+def responder(spec: str, **options: Any) -> Responder:
+    """One model or server by name.
+
+    Args:
+        spec: `server:MODEL@URL`, a local folder with a `config.json`, or a hub id such as `org/name`.
+        options: Passed on to the class that fits, those that it does not know are left out.
+    """
+    if spec.startswith("server:"):
+        from vlmtools.responders.server import Server
+
+        return Server.parse(spec, **_known(Server, options))
+    from vlmtools.responders.hf import HF
+
+    return HF(spec, **_known(HF, options))
+
+
+def _known(kind: type, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that are set and that this kind of source has."""
+    names = inspect.signature(kind).parameters
+    return {name: value for name, value in options.items() if name in names and value is not None}
+
+
+def _open(source: Source, fields: dict[str, str], model: dict[str, Any]) -> Sequence[Responder]:
+    if not isinstance(source, str | Path):
+        return [source]
+    name, path = str(source), Path(source)
+    if name.startswith("server:"):
+        return [responder(name, **model)]
+    if is_table(name) or (path / "run.json").is_file():
+        return read_sources(path, **fields)
+    if path.is_dir() and not (path / "config.json").is_file():
+        raise BadInput(
+            f"The folder {name!r} is neither a model (no config.json) nor a run (no run.json). "
+            "Give a model folder, a run folder, or files such as answers/*.jsonl."
+        )
+    if path.is_dir() or _is_hub_id(name):
+        return [responder(name, **model)]
+    raise BadInput(
+        f"There is no source {name!r}. A source is a file of answers (.jsonl, .csv, .tsv, .json, also .gz), a run "
+        "folder, a model folder, a hub id such as org/name, or server:MODEL@URL."
+    )
+
+
+def _is_hub_id(name: str) -> bool:
+    parts = name.split("/")
+    return len(parts) == 2 and all(parts) and not name.startswith((".", "~")) and not Path(parts[0]).exists()
+
+
+def _unique(found: list[Responder]) -> list[Responder]:
+    twice = sorted(name for name, n in Counter(one.name for one in found).items() if n > 1)
+    if twice:
+        raise BadInput(
+            f"Two sources are called {', '.join(map(repr, twice))}. A recorded file is called by its file name, a "
+            "model by its id: rename one of the files, or give rows a `model` field."
+        )
+    return found
+
+
+def items_of(sources: Sequence[Responder]) -> list[Sample]:
+    """The items of a run without an item file: everything any recorded source answers, in the order first seen.
+
+    Raises:
+        BadInput: A model or server has nothing to be asked about, or two sources disagree on an item's media.
+    """
+    recorded = [one for one in sources if isinstance(one, Recorded)]
+    samples: dict[str, Sample] = {}
+    for source in recorded:
+        for item in source.answers:
+            given = source.samples.get(item, Sample(item))
+            samples[item] = _merged(samples[item], given, source.name) if item in samples else given
+    live = [one.name for one in sources if not isinstance(one, Recorded)]
+    if live and not any(sample.prompt or sample.media for sample in samples.values()):
+        raise BadInput(
+            f"{live[0]!r} is a model, and there is nothing to ask it. Add --items items.jsonl (id, image, prompt), or "
+            "--images 'photos/*.jpg' --prompt 'Describe the image.'"
+        )
+    return list(samples.values())
+
+
+def _merged(known: Sample, given: Sample, source: str) -> Sample:
+    """Fill what is unknown; the same item must not show two different pictures."""
+    for name in ("image", "video", "audio", "text"):
+        ours, theirs = getattr(known, name), getattr(given, name)
+        if ours and theirs and ours != theirs:
+            raise BadInput(
+                f"Item {known.id!r} has {name} {theirs!r} in {source!r} but {ours!r} in an earlier source. Rows with "
+                "the same id must be about the same thing: correct the file, or give --items."
+            )
+    filled = {
+        field.name: getattr(known, field.name) or getattr(given, field.name)
+        for field in dataclasses.fields(Sample)
+    }
+    return Sample(**filled)
+
+
+def judge_by_name(spec: str, **options: Any) -> Any:
+    """A judge from `name` or `name:key=value,key=value`.
+
+    Args:
+        spec: What the user typed after `--judge`.
+        options: Fields set by other options (the judge's responder), for judges that have them.
+
+    Raises:
+        UnknownName: No such judge.
+        BadInput: No such field, or a value it cannot take.
+    """
+    from vlmtools import registry
+    from vlmtools.crosscheck.judges.base import Judge
+
+    name, _, settings = spec.partition(":")
+    kind = registry.load("vlmtools.crosscheck.judges", name, Judge)  # type: ignore[type-abstract]
+    known = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    values = registry.settings(kind, settings)
+    values.update({key: value for key, value in options.items() if key in known and value is not None})
+    return kind(**values)
+
+
+def find_evidence(names: Sequence[str], models: Sequence[str]) -> tuple[str, ...]:
+    """Check the names given as evidence models.
+
+    Raises:
+        UnknownName: One of them is not a source of this run.
+    """
+    from vlmtools.errors import suggest
+
+    for name in names:
+        if name not in models:
+            raise UnknownName(f"--evidence {name!r} is no source of this run.{suggest(name, models)}")
+    return tuple(names)
