@@ -8,10 +8,19 @@ from vlmtools.crosscheck.ranking import Pair, Ranking, Row
 from vlmtools.report._text import number, one_line, p_value
 from vlmtools.types import Json
 
-MEANING = (
-    "The score is the share of what a model says that the other models do not support: "
-    "0 is fully supported, 1 not at all, lower is better."
-)
+_CHECKED = {
+    "explicit": "checked against what the other models said",
+    "implicit": "checked by models that looked at the item again",
+    "self": "checked against other answers of the same model",
+    "ref": "checked against the reference answers",
+}
+_SUPPORT = {
+    "explicit": "the other models do not support",
+    "implicit": "models that look at the item do not confirm",
+    "self": "its own other answers do not support",
+    "ref": "the reference answers do not support",
+}
+"""Mode of the run → the half sentence that says where support comes from."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +34,7 @@ class Facts:
         judge: Name of the judge; empty when the record does not tell.
         weights: How evidence models are weighted; empty when the record does not tell.
         level: Confidence level of the intervals, in (0, 1).
+        mode: Where support comes from: `explicit`, `implicit`, `self` or `ref`.
     """
 
     n_models: int
@@ -33,6 +43,7 @@ class Facts:
     judge: str
     weights: str
     level: float
+    mode: str
 
     @property
     def percent(self) -> str:
@@ -44,7 +55,7 @@ def facts(ranking: Ranking) -> Facts:
     """Reads the facts from the rows and, where the rows do not hold them, from the record.
 
     Args:
-        ranking: The record may hold `judge` and `weights` (a name, or a mapping with `name`), `level` (or
+        ranking: The record may hold `mode`, `judge` and `weights` (a name, or a mapping with `name`), `level` (or
             `confidence`) and `n_items`, at its top or under `settings`.
     """
     level = look(ranking.record, "level", "confidence")
@@ -55,6 +66,7 @@ def facts(ranking: Ranking) -> Facts:
         n_claims=sum(row.n_claims for row in ranking.rows),
         judge=_name(look(ranking.record, "judge")),
         weights=_name(look(ranking.record, "weights")),
+        mode=str(look(ranking.record, "mode")),
         level=level if isinstance(level, float) and 0 < level < 1 else 0.95,
     )
 
@@ -80,7 +92,15 @@ def measured(known: Facts) -> str:
     detail = f" ({', '.join(how)})" if how else ""
     return (
         f"{models} answered the same {_count(known.n_items, 'item')}; each of their {known.n_claims:,} "
-        f"claims was checked against what the other models said{detail}."
+        f"claims was {_CHECKED.get(known.mode, _CHECKED['explicit'])}{detail}."
+    )
+
+
+def meaning(known: Facts) -> str:
+    """What the score is, in one line."""
+    return (
+        f"The score is the share of what a model says that {_SUPPORT.get(known.mode, _SUPPORT['explicit'])}: "
+        "0 is fully supported, 1 not at all, lower is better."
     )
 
 

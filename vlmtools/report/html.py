@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from vlmtools.crosscheck.ranking import Ranking
 from vlmtools.report import _svg, _view
-from vlmtools.report._reading import MEANING, facts, look, measured, reading
+from vlmtools.report._reading import facts, look, meaning, measured, reading
 from vlmtools.report._text import clean, number, one_line, p_value, shorten, span
 from vlmtools.report.media import Album
 
@@ -59,7 +59,7 @@ def _head(ranking: Ranking, title: str) -> dict[str, Any]:
         ),
         "facts": known,
         "measured": measured(known),
-        "meaning": MEANING,
+        "meaning": meaning(known),
         "reading": reading(ranking),
         "warnings": ranking.warnings,
     }
@@ -101,7 +101,7 @@ def _environment() -> Environment:
         finalize=_cleaned,
     )
     environment.filters.update(
-        number=number, p=p_value, line=one_line, span=lambda ends: span(*ends), brief=_brief
+        number=number, p=p_value, line=one_line, span=lambda ends: span(*ends), brief=_brief, excerpt=_excerpt
     )
     return environment
 
@@ -113,6 +113,10 @@ def _cleaned(value: Any) -> Any:
 
 def _brief(name: str) -> str:
     return shorten(one_line(name), 22)
+
+
+def _excerpt(claim: str) -> str:
+    return shorten(one_line(claim), 120)
 
 
 @cache

@@ -138,7 +138,9 @@ def _from_data_uri(where: str) -> bytes:
 def _shrunk(where: str, content: bytes, side: int) -> Picture:
     from PIL import Image, ImageOps
 
-    with Image.open(io.BytesIO(content), formats=_FORMATS) as opened:
+    Image.init()  # Pillow knows few formats before
+    known = [name for name in _FORMATS if name in Image.OPEN]
+    with Image.open(io.BytesIO(content), formats=known) as opened:
         if opened.width * opened.height > _MOST_PIXELS:
             return Picture("image", where, why=f"has more than {_MOST_PIXELS:,} pixels")
         opened.draft("RGB", (2 * side, 2 * side))

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vlmtools.crosscheck.ranking import Interval, Ranking, Row
-from vlmtools.report._reading import MEANING, facts, measured
+from vlmtools.report._reading import facts, meaning, measured
 from vlmtools.report._text import cells, number, one_line, shorten, span
 from vlmtools.report._ties import Tie, ties
 
@@ -186,7 +186,7 @@ def _ends(rows: Sequence[Row]) -> Interval:
 
 
 def _notes(ranking: Ranking, signs: Signs, page: Path | None) -> list[tuple[str, str]]:
-    notes = [(f"\n{MEANING}", "dim")]
+    notes = [("\n" + meaning(facts(ranking)), "dim")]
     if any(tie.place != "none" for tie in ties(ranking.rows)):
         joined, percent = "".join((signs.first, signs.middle, signs.last)), facts(ranking).percent
         notes.append((f"Models joined by {joined} cannot be told apart at the {percent} level.", "dim"))

@@ -1,0 +1,63 @@
+"""`vlmtools report`: write a saved ranking again, as a page, Markdown, CSV or JSON."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def report(
+    run: Annotated[Path, typer.Argument(help="Run folder, or its ranking.json.", show_default=False)],
+    format_: Annotated[str, typer.Option("--format", "-f", help="html, md, csv, json, or table.")] = "html",
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="File to write; - prints.", show_default="report.html, else print"),
+    ] = None,
+    title: Annotated[str, typer.Option("--title", help="Heading of the page.")] = "",
+    media: Annotated[bool, typer.Option("--media/--no-media", help="Put pictures into the page.")] = True,
+    media_root: Annotated[
+        Path | None, typer.Option("--media-root", help="Folder that relative picture paths start from.")
+    ] = None,
+    max_claims: Annotated[
+        int, typer.Option("--max-claims", min=0, help="Most of the worst claims in the page.")
+    ] = 100,
+) -> None:
+    """Write a saved ranking again, without asking any model.
+
+    `vlmtools report runs/mine` writes runs/mine/report.html; `--format md` prints a table for a pull request.
+    """
+    from vlmtools.report.saved import load_ranking, written
+
+    ranking = load_ranking(run)
+    if format_ == "table":
+        from vlmtools.cli._screen import console
+        from vlmtools.report.terminal import print_ranking
+
+        print_ranking(ranking, console())
+        return
+    text = written(
+        ranking, format_, title=title, inline_media=media, max_claims=max_claims, media_root=media_root
+    )
+    _put(text, _target(run, format_, out))
+
+
+def _target(run: Path, form: str, out: Path | None) -> Path | None:
+    """The file to write; None prints."""
+    if out is not None:
+        return None if str(out) == "-" else out
+    return (run if run.is_dir() else run.parent) / "report.html" if form == "html" else None
+
+
+def _put(text: str, target: Path | None) -> None:
+    if target is None:
+        typer.echo(text.encode("utf-8"), nl=False)
+        return
+    from vlmtools.errors import BadInput
+
+    try:
+        target.write_text(text, encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise BadInput(
+            f"{str(target)!r} cannot be written ({error.strerror or error}). Choose another file with --out."
+        ) from error
+    typer.echo(f"Wrote {target}")
