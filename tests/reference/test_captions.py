@@ -1,0 +1,70 @@
+"""The demo's invented captions: complete, up to date, and as false as their README says."""
+
+import importlib.util
+import json
+import re
+from types import ModuleType
+
+import pytest
+from places import ROOT
+
+CAPTIONS = ROOT / "vlmtools" / "reference" / "captions"
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    import sys
+
+    spec = importlib.util.spec_from_file_location(
+        "write_demo_captions", ROOT / "scripts" / "write_demo_captions.py"
+    )
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def _rows(name: str) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (CAPTIONS / name).read_text(encoding="utf-8").splitlines()]
+
+
+def test_the_files_are_what_the_script_writes(script: ModuleType) -> None:
+    for name, text in script.files().items():
+        assert (CAPTIONS / name).read_text(encoding="utf-8") == text, (
+            f"{name}: run scripts/write_demo_captions.py"
+        )
+
+
+def test_every_describer_tells_all_forty_scenes_with_three_samples(script: ModuleType) -> None:
+    truth = json.loads((CAPTIONS / "truth.json").read_text(encoding="utf-8"))
+    assert len(truth) == 40
+    for who in script.DESCRIBERS:
+        rows = _rows(f"{who.name}.jsonl")
+        assert [row["id"] for row in rows] == list(truth)
+        assert all(len(row["samples"]) == 3 and all([row["text"], *row["samples"]]) for row in rows)
+
+
+def test_what_is_said_to_be_absent_is_absent(script: ModuleType) -> None:
+    for scene in script.scenes():
+        assert not set(scene.absent) & set(scene.objects), scene.id
+        assert set(scene.absent) <= set(script.THINGS), scene.id
+
+
+def test_the_shares_of_inventions_are_those_of_the_readme(script: ModuleType) -> None:
+    told = dict(
+        re.findall(r"^\| `(\w+)\.jsonl` \|.*\| (\d+ of \d+) \(", (CAPTIONS / "README.md").read_text(), re.M)
+    )
+    counted = {}
+    for who in script.DESCRIBERS:
+        teller = script.Teller(who, 0)
+        named = [(thing in scene.objects) for scene in script.scenes() for thing in teller.tell(scene)[1]]
+        counted[who.name] = f"{named.count(False)} of {len(named)}"
+    assert counted == told
+
+
+def test_they_say_that_they_are_invented_and_stay_small() -> None:
+    assert "These texts are invented. No model wrote them" in (CAPTIONS / "README.md").read_text(
+        encoding="utf-8"
+    )
+    assert sum(path.stat().st_size for path in CAPTIONS.iterdir()) < 150_000
