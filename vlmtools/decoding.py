@@ -77,10 +77,9 @@ class RowSampler:
 
     def __init__(self, requests: Sequence[Request]) -> None:
         self.keys = torch.tensor([row_key(request) for request in requests], dtype=torch.int64)
-        self.temperature = torch.tensor(
-            [float(request.decoding.temperature) for request in requests]
-        ).double()
-        self.top_p = torch.tensor([float(request.decoding.top_p) for request in requests]).double()
+        decodings = [request.decoding for request in requests]
+        self.temperature = torch.tensor([one.temperature for one in decodings], dtype=torch.float64)
+        self.top_p = torch.tensor([one.top_p for one in decodings], dtype=torch.float64)
         self.wants_first = any(request.first_token for request in requests)
         self.first: Tensor | None = None
         self.step = 0

@@ -7,7 +7,7 @@ bare prompt without picture.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -147,14 +147,18 @@ class VLM:
             prompt: The question.
             with_image: Put a picture before the question.
         """
-        content = [*([{"type": "image"}] if with_image else []), {"type": "text", "text": prompt}]
+        parts = [*([{"type": "image"}] if with_image else []), {"type": "text", "text": prompt}]
         flat = f"{self._image_token()}\n{prompt}" if with_image else prompt
-        if getattr(self.processor, "chat_template", None) and self.processor is not self.tokenizer:
-            turn: dict[str, Any] = {"role": "user", "content": content}
-            return str(self.processor.apply_chat_template([turn], add_generation_prompt=True, tokenize=False))
-        if getattr(self.tokenizer, "chat_template", None):
-            turn = {"role": "user", "content": flat}
-            return str(self.tokenizer.apply_chat_template([turn], add_generation_prompt=True, tokenize=False))
+        seeing = [(self.processor, parts)] if self.processor is not self.tokenizer else []
+        for writer, content in (*seeing, (self.tokenizer, flat)):
+            if getattr(writer, "chat_template", None):
+                turn = [{"role": "user", "content": content}]
+                text = str(writer.apply_chat_template(turn, add_generation_prompt=True, tokenize=False))
+                # a template made for another form of content drops the question without a word
+                if prompt.strip() in text and (
+                    with_image is False or content is parts or flat.strip() in text
+                ):
+                    return text
         return flat
 
     def inputs(self, texts: Sequence[str], images: "Sequence[Image] | None" = None) -> Any:
@@ -272,7 +276,7 @@ class VLM:
         whole = bool(ids) and ids[-1] in ends
         return Reply(text, n_new_tokens=len(ids), modality=row.modality, truncated=not whole)
 
-    def _first(self, probability: "Tensor | None", row: int, ready: _Ready) -> dict[str, float] | None:
+    def _first(self, probability: "Tensor | None", row: int, ready: _Ready) -> Mapping[str, float] | None:
         from vlmtools.decoding import N_FIRST_TOKENS, likely_tokens
 
         if probability is None or not ready.request.first_token:

@@ -77,7 +77,8 @@ def reply(body: bytes, request: Request) -> Reply:
     if answer.get("error") and not answer.get("choices"):
         raise _reported(answer["error"])
     choice = _first(answer.get("choices"), "choices")
-    usage = answer.get("usage") if isinstance(answer.get("usage"), dict) else {}
+    usage: Any = answer.get("usage")
+    usage = usage if isinstance(usage, dict) else {}
     return Reply(
         _text(choice),
         n_prompt_tokens=_count(usage.get("prompt_tokens")),

@@ -130,5 +130,7 @@ def _connection(url: str, timeout_s: float) -> tuple[http.client.HTTPConnection,
 
 def _open(scheme: str, host: str, port: int | None, timeout_s: float) -> http.client.HTTPConnection:
     if scheme == "https":
-        return http.client.HTTPSConnection(host, port, timeout=timeout_s, context=ssl.create_default_context())
+        return http.client.HTTPSConnection(
+            host, port, timeout=timeout_s, context=ssl.create_default_context()
+        )
     return http.client.HTTPConnection(host, port, timeout=timeout_s)

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vlmtools.errors import BadInput
+from vlmtools.families._loading import check_options
 from vlmtools.fingerprint import revision_of
 from vlmtools.types import Json, Reply, Request
-from vlmtools.vlm import VLM, check_options, load
+from vlmtools.vlm import VLM, load
 
 DECODING_VERSION = 1
 """Raised whenever this package would draw another answer from the same model and request."""
@@ -51,7 +52,7 @@ class HF:
         allow_urls: bool = False,
     ) -> None:
         check_options(dtype, quant)
-        if batch_size != "auto" and (not isinstance(batch_size, int) or batch_size < 1):
+        if batch_size != "auto" and batch_size < 1:
             raise BadInput(f"The batch size is {batch_size!r}. It is a whole number from 1, or 'auto'.")
         self.model, self.quant, self.dtype, self.batch_size = str(model), quant, dtype, batch_size
         self.trust_remote_code, self.offline, self.allow_urls = trust_remote_code, offline, allow_urls

@@ -38,7 +38,7 @@ KEYS_BY_HOST = {
 """Variables that are read only for the host they were made for."""
 PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
 """HTTP statuses after which the same call may succeed."""
-_SPEC = re.compile(r"(?:server:)?(?P<model>.+?)@(?P<url>https?://.+)", re.DOTALL)
+_SPEC = re.compile(r"(?:server:)?(?P<model>(?!server:).+?)@(?P<url>https?://.+)", re.DOTALL)
 
 
 @dataclass
@@ -219,7 +219,8 @@ class Server:
 
     def _pause(self, attempt: int) -> float:
         # full jitter on the upper half: calls that failed together do not come back together
-        return min(self.max_wait_s, self.backoff_s * 2**attempt) * random.uniform(0.5, 1.0)
+        longest = min(self.max_wait_s, self.backoff_s * 2.0**attempt)
+        return longest * random.uniform(0.5, 1.0)
 
     def _key_variable(self) -> str:
         if self.key_env:
