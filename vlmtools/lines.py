@@ -18,6 +18,7 @@ _TAIL = re.compile(rb',"crc":"[0-9a-f]{8}"\}')
 _TAIL_BYTES = len(b',"crc":"00000000"}')
 _RISKY = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _RESERVED = ("key", "crc")
+_written = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
 def encode(key: str, record: Mapping[str, Json]) -> bytes:
@@ -34,8 +35,7 @@ def encode(key: str, record: Mapping[str, Json]) -> bytes:
     """
     if not key or any(name in record for name in _RESERVED):
         raise ValueError("a record needs a key of its own, and no field called 'key' or 'crc'")
-    text = json.dumps({"key": key, **record}, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    body = _RISKY.sub(_escaped, text).encode()[:-1]
+    body = _RISKY.sub(_escaped, _written({"key": key, **record})).encode()[:-1]
     return body + _tail(body)
 
 
@@ -47,6 +47,11 @@ def key_of(line: bytes) -> str | None:
     if b"\\" not in key:
         return key.decode()
     return str(json.loads(line)["key"])
+
+
+def begins(chunk: bytes) -> bool:
+    """Whether the bytes may be the beginning of a record."""
+    return chunk[: len(_HEAD)] == _HEAD[: len(chunk)]
 
 
 def decode(line: bytes) -> dict[str, Json] | None:

@@ -40,12 +40,9 @@ class Store:
         self.read_only = read_only
         self._guard = threading.RLock()
         self._open = False
-        self._lock: int | None = None
-        ours = True
-        if not read_only:
-            self._lock, ours = _claim(self.folder)
+        self._lock = None if read_only else _claim(self.folder)
         _must_exist(self.folder)
-        self._journal = Journal(self.folder, read_only, ours)
+        self._journal = Journal(self.folder, read_only)
         self._open = True
 
     def __enter__(self) -> Self:
@@ -215,10 +212,9 @@ class Store:
         return self.folder / path
 
 
-def _claim(folder: Path) -> tuple[int, bool]:
+def _claim(folder: Path) -> int:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        ours = (folder / "lock").exists() or (folder / "run.json").exists()
         handle = lock(folder / "lock")
     except (FileExistsError, NotADirectoryError, PermissionError) as error:
         raise StoreError(
@@ -227,7 +223,7 @@ def _claim(folder: Path) -> tuple[int, bool]:
         ) from error
     for draft in folder.glob(".*.tmp"):
         draft.unlink()
-    return handle, ours
+    return handle
 
 
 def _must_exist(folder: Path) -> None:

@@ -19,19 +19,25 @@ Entry = tuple[str, int, int]
 
 _CHUNK = 1 << 20
 _ROWS = 10_000
+_CACHE_KIB = 256 * 1024
 
 
 class Index:
     """Keys of every kind → the bytes of their lines.
 
     Args:
-        database: File name, SQLite URI, or `:memory:`.
+        database: The file; None keeps everything in memory.
+        content: Content of another index to begin with, for an index in memory.
     """
 
-    def __init__(self, database: str) -> None:
-        self._db = sqlite3.connect(database, uri=True, isolation_level=None, check_same_thread=False)
+    def __init__(self, database: Path | None = None, content: bytes = b"") -> None:
+        self._db = sqlite3.connect(database or ":memory:", isolation_level=None, check_same_thread=False)
+        if content:
+            self._db.deserialize(content)
+        # No journal: after a crash the seal does not fit, and the file is not looked at.
         self._db.execute("PRAGMA journal_mode=OFF")
         self._db.execute("PRAGMA synchronous=OFF")
+        self._db.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
         self._db.execute("BEGIN")
 
     def reset(self, kind: str) -> None:
@@ -72,20 +78,11 @@ class Index:
         self._db.close()
 
 
-def checksum(path: Path) -> int:
-    """CRC-32 of a file."""
-    crc = 0
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            crc = zlib.crc32(chunk, crc)
-    return crc
-
-
 def sealed(index: Path, seal: Path) -> dict[str, list[int]]:
     """Kind → fingerprint of the JSONL file the index speaks of; empty when the index is not believed."""
     try:
         said = json.loads(seal.read_bytes())
-        fits = said["index"] == [index.stat().st_size, checksum(index)]
+        fits = said["index"] == _summary(index)
         return {str(kind): list(print_) for kind, print_ in said["files"].items()} if fits else {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
@@ -102,5 +99,12 @@ def put_seal(index: Path, seal: Path, files: dict[str, Path], others: dict[str, 
     """
     settle(list(files.values()))
     prints = {**others, **{kind: fingerprint(path) for kind, path in files.items()}}
-    said = {"index": [index.stat().st_size, checksum(index)], "files": prints}
-    write_whole(seal, json.dumps(said).encode())
+    write_whole(seal, json.dumps({"index": _summary(index), "files": prints}).encode())
+
+
+def _summary(index: Path) -> list[int]:
+    crc = size = 0
+    with index.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            crc, size = zlib.crc32(chunk, crc), size + len(chunk)
+    return [size, crc]

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from vlmtools import lines
 from vlmtools.errors import BadInput, StoreError
-from vlmtools.store.files import fingerprint, write_all
+from vlmtools.store.files import fingerprint, sync_folder, write_all
 from vlmtools.store.index import Entry, Index, put_seal, sealed
-from vlmtools.store.scan import repair, scan
+from vlmtools.store.scan import looks_torn, repair, scan
 from vlmtools.types import Json
 
 _KIND = re.compile(r"[a-z][a-z0-9_]*")
@@ -23,13 +23,11 @@ class Journal:
     Args:
         folder: The run folder.
         read_only: Touch nothing.
-        ours: False when the folder may hold files that somebody else wrote: those are refused, not repaired.
     """
 
-    def __init__(self, folder: Path, read_only: bool, ours: bool) -> None:
+    def __init__(self, folder: Path, read_only: bool) -> None:
         self.folder = folder
         self.read_only = read_only
-        self.ours = ours
         self.repaired: dict[str, int] = {}
         self._indexes: dict[str, Index] = {}
         self._handles: dict[str, int] = {}
@@ -83,8 +81,8 @@ class Journal:
             write_all(handle, b"".join(line + b"\n" for line in new.values()))
             index.add(kind, _entries(start, new))
         except BaseException as error:
-            self.forget(kind)
             os.ftruncate(handle, start)
+            self.forget(kind)
             if isinstance(error, OSError):
                 raise self._unwritten(kind, error) from error
             raise
@@ -93,7 +91,9 @@ class Journal:
 
     def forget(self, kind: str) -> None:
         """Stop believing the index of a kind: its file is read from end to end at next use."""
-        self._indexes.pop(kind, None)
+        index = self._indexes.pop(kind, self._shared)
+        if index is not self._shared:
+            index.close()
         self._sealed.pop(kind, None)
         if kind in self._handles:
             self._sync_one(kind)
@@ -113,11 +113,11 @@ class Journal:
         self._handles.clear()
         if not self.read_only:
             self._shared.commit()
-        self._shared.close()
+        for index in {self._shared, *self._indexes.values()}:
+            index.close()
         if not self.read_only:
             known = {kind: self._file(kind) for kind in self._indexes if self._file(kind).exists()}
             put_seal(self._database, self._seal, known, self._sealed)
-        self._indexes.clear()
 
     def _file(self, kind: str) -> Path:
         if not _KIND.fullmatch(kind):
@@ -128,8 +128,12 @@ class Journal:
 
     def _handle(self, kind: str) -> int:
         if kind not in self._handles:
+            file = self._file(kind)
+            new = not file.exists()
             how = os.O_RDONLY if self.read_only else os.O_RDWR | os.O_APPEND | os.O_CREAT
-            self._handles[kind] = os.open(self._file(kind), how | os.O_CLOEXEC, 0o644)
+            self._handles[kind] = os.open(file, how | os.O_CLOEXEC, 0o644)
+            if new:
+                sync_folder(self.folder)
         return self._handles[kind]
 
     def _sync_one(self, kind: str) -> None:
@@ -138,13 +142,12 @@ class Journal:
             self._dirty.discard(kind)
 
     def _open_shared(self) -> Index:
-        if self._sealed:
-            read = f"file:{_quoted(self._database)}?mode=ro&immutable=1"
-            return Index(read if self.read_only else f"file:{_quoted(self._database)}")
         if self.read_only:
-            return Index(":memory:")
-        self._database.unlink(missing_ok=True)
-        return Index(f"file:{_quoted(self._database)}")
+            # A copy: a writer may come and change the file at any time.
+            return Index(content=self._database.read_bytes() if self._sealed else b"")
+        if not self._sealed:
+            self._database.unlink(missing_ok=True)
+        return Index(self._database)
 
     def _trusted(self, kind: str) -> Index | None:
         fits = self._sealed.get(kind) == fingerprint(self._file(kind))
@@ -152,7 +155,7 @@ class Journal:
 
     def _read_all(self, kind: str) -> Index:
         # A reader may not write to the index on disk, so what it reads itself stays in memory.
-        index = Index(":memory:") if self.read_only else self._shared
+        index = Index() if self.read_only else self._shared
         repeated, strange = self._fill(index, kind)
         if not (repeated or strange):
             return index
@@ -171,7 +174,7 @@ class Journal:
         return {start for _, start, _ in index.add(kind, _found(self._file(kind), strange))}, strange[0]
 
     def _must_be_ours(self, kind: str, index: Index) -> None:
-        if self.ours or index.count(kind):
+        if index.count(kind) or (self.folder / "run.json").exists() or looks_torn(self._file(kind)):
             return
         raise StoreError(
             f"{str(self._file(kind))!r} was not written by vlmtools: none of its lines is a record of a run. "
@@ -198,9 +201,3 @@ def _entries(start: int, new: Mapping[str, bytes]) -> Iterator[Entry]:
     for key, line in new.items():
         yield key, start, len(line)
         start += len(line) + 1
-
-
-def _quoted(path: Path) -> str:
-    from urllib.parse import quote
-
-    return quote(str(path.absolute()))

@@ -54,6 +54,12 @@ def _pieces(start: int, line: bytes) -> Iterator[Piece]:
         yield Piece(start + done, line[done:], None, False)
 
 
+def looks_torn(path: Path) -> bool:
+    """Whether a file without any record may be the beginning of one."""
+    with path.open("rb") as file:
+        return lines.begins(file.read(64))
+
+
 def repair(path: Path, aside: Path, repeated: set[int]) -> int:
     """Keep every record, on a line of its own, and move everything else to the end of another file.
 
