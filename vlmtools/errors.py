@@ -43,7 +43,7 @@ class MixedModality(BadInput):
 
 
 class UnknownName(VlmToolsError, LookupError):
-    """No such judge, patch, benchmark, family, …"""
+    """No such judge, patch, benchmark or family."""
 
 
 class NotInstalled(VlmToolsError, ImportError):
@@ -52,7 +52,9 @@ class NotInstalled(VlmToolsError, ImportError):
     @classmethod
     def extra(cls, package: str, extra: str, why: str) -> "NotInstalled":
         """Says which extra brings `package` and what it is needed for."""
-        return cls(f"{why} needs the package {package!r}, which is not installed. Run: pip install 'vlmtools[{extra}]'")
+        return cls(
+            f"{why} needs the package {package!r}, which is not installed. Run: pip install 'vlmtools[{extra}]'"
+        )
 
 
 class NotStored(VlmToolsError, LookupError):

@@ -1,7 +1,8 @@
 """Find plugins by file name: no decorator, no list to edit, nothing to initialise.
 
 A folder's content is listed without importing it; only the file asked for is imported. Packages outside vlmtools add
-names through an entry-point group called like the folder's package (`vlmtools.patches`, …), read after the folder.
+names through an entry-point group called like the folder's package (`vlmtools.patches`, …); a name that the folder has
+already stays the folder's, so that installing a package never changes what a known name means.
 """
 
 import dataclasses
@@ -37,9 +38,7 @@ def names(package: ModuleType | str) -> list[str]:
         package: The package, or its dotted name.
     """
     module = importlib.import_module(package) if isinstance(package, str) else package
-    found = {info.name for info in pkgutil.iter_modules(module.__path__) if not info.ispkg}
-    local = {name for name in found if not name.startswith("_") and name != "base"}
-    return sorted(local | set(_outside(module.__name__)))
+    return sorted(_inside(module) | set(_outside(module.__name__)))
 
 
 def load(package: ModuleType | str, name: str, kind: type[T]) -> type[T]:
@@ -51,16 +50,16 @@ def load(package: ModuleType | str, name: str, kind: type[T]) -> type[T]:
         kind: The base class the plugin derives from.
 
     Raises:
-        UnknownName: No such file, or the file does not define exactly one such class.
+        UnknownName: No such file, the file does not define exactly one such class, or another package's entry point
+            of that name cannot be used.
     """
     module = importlib.import_module(package) if isinstance(package, str) else package
-    wanted, known = name.replace("-", "_"), names(module)
-    if wanted not in known:
-        raise UnknownName(f"{module.__name__} has no {name!r}.{suggest(wanted, known)}")
-    outside = _outside(module.__name__)
+    wanted, outside = name.replace("-", "_"), _outside(module.__name__)
+    if wanted in _inside(module):
+        return _only_class(importlib.import_module(f"{module.__name__}.{wanted}"), kind)
     if wanted in outside:
-        return _checked(outside[wanted].load(), kind, outside[wanted].value)
-    return _only_class(importlib.import_module(f"{module.__name__}.{wanted}"), kind)
+        return _from_outside(outside[wanted], kind)
+    raise UnknownName(f"{module.__name__} has no {name!r}.{suggest(wanted, names(module))}")
 
 
 def settings(kind: type[Any], text: str) -> dict[str, Any]:
@@ -128,9 +127,24 @@ def _only_class(module: ModuleType, kind: type[T]) -> type[T]:
     return found[0]
 
 
-def _checked(thing: object, kind: type[T], where: str) -> type[T]:
+def _inside(module: ModuleType) -> set[str]:
+    found = {info.name for info in pkgutil.iter_modules(module.__path__) if not info.ispkg}
+    return {name for name in found if not name.startswith("_") and name != "base"}
+
+
+def _from_outside(point: EntryPoint, kind: type[T]) -> type[T]:
+    try:
+        thing = point.load()
+    except (ImportError, AttributeError) as problem:
+        raise UnknownName(
+            f"The entry point {point.name} = {point.value!r} of another package cannot be loaded: {problem}. "
+            "Update or uninstall that package."
+        ) from problem
     if not (inspect.isclass(thing) and issubclass(thing, kind)):
-        raise UnknownName(f"The entry point {where!r} does not give a {kind.__name__} class but {thing!r}.")
+        raise UnknownName(
+            f"The entry point {point.name} = {point.value!r} of another package gives {thing!r}, "
+            f"which is not a {kind.__name__} class. Point it at one."
+        )
     return thing
 
 
