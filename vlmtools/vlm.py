@@ -86,12 +86,9 @@ class VLM:
             raise BadInput(
                 "The model does not say where it came from. Pass its processor: wrap(model, processor)."
             )
-        found = (
-            processor
-            if processor is not None
-            else load_processor(origin, model.config, trust_remote_code=False)
-        )
-        return cls(model, found, name or Path(origin).name or type(model).__name__)
+        if processor is None:
+            processor = load_processor(origin, model.config, trust_remote_code=False)
+        return cls(model, processor, name or Path(origin).name or type(model).__name__)
 
     @property
     def tokenizer(self) -> Any:
@@ -155,9 +152,8 @@ class VLM:
                 turn = [{"role": "user", "content": content}]
                 text = str(writer.apply_chat_template(turn, add_generation_prompt=True, tokenize=False))
                 # a template made for another form of content drops the question without a word
-                if prompt.strip() in text and (
-                    with_image is False or content is parts or flat.strip() in text
-                ):
+                kept = prompt if content is parts else flat
+                if kept.strip() in text:
                     return text
         return flat
 
@@ -175,7 +171,8 @@ class VLM:
         self._can_pad()
         media = {"images": [[image] for image in images]} if images else {}
         batch = self.processor(text=list(texts), **media, **options)
-        batch.pop("token_type_ids", None) if not takes_images(self.processor) else None
+        if not takes_images(self.processor):
+            batch.pop("token_type_ids", None)  # tokenizers add it, text models do not take it
         return batch.to(self.model.device, self.model.dtype) if media else batch.to(self.model.device)
 
     def _image_token(self) -> str:
@@ -187,26 +184,25 @@ class VLM:
             self.tokenizer.pad_token = self.tokenizer.eos_token
 
     def _opened(self, request: Request) -> _Ready | Reply:
-        media = request.sample.media if request.show_media else ()
-        strange = [kind for kind, _ in media if kind != "image"]
+        media = dict(request.sample.media) if request.show_media else {}
+        strange = [kind for kind in media if kind != "image"]
         if strange:
-            return Reply(
-                None,
-                error=f"{self.name} is given a {strange[0]}; local models are shown pictures only so far.",
-            )
+            why = f"The item has a {strange[0]}; local models are shown pictures only so far."
+            return Reply(None, error=why)
+        where = media.get("image")
         try:
-            return self._ready(
-                request, load_image(media[0][1], allow_urls=self.allow_urls) if media else None
-            )
+            image = None if where is None else load_image(where, allow_urls=self.allow_urls)
+            return self._ready(request, image)
         except BadInput as error:
             return Reply(None, error=str(error))
+        # a chat template is a program of the checkpoint: it may raise anything for one odd prompt
+        except Exception as error:
+            return Reply(None, error=f"The prompt cannot be written out: {type(error).__name__}: {error}")
 
     def _ready(self, request: Request, image: "Image | None") -> _Ready | Reply:
         if image is not None and not takes_images(self.processor):
-            return Reply(
-                None,
-                error=f"{self.name} takes text only and the item has an image. Choose a model that sees.",
-            )
+            why = f"{self.name} takes text only and the item has an image. Choose a model that sees."
+            return Reply(None, error=why)
         return _Ready(request, self.chat(prompt_text(request), image is not None), image)
 
     def _run(self, rows: list[_Ready]) -> list[Reply]:
@@ -226,17 +222,18 @@ class VLM:
     def _attempt(self, rows: list[_Ready]) -> tuple[list[Reply] | None, str]:
         """Replies, or why there are none; the exception is dropped, because it holds the batch's memory."""
         training = self.model.training
-        self.model.eval()
+        if training:
+            self.model.eval()
         try:
             return self._replies(rows), ""
-        except (
-            Exception
-        ) as error:  # whatever a processor or model raises for one odd item must not end the run
+        # whatever a processor or model raises for one odd item must not end the run
+        except Exception as error:
             if not is_out_of_memory(error):
                 log.debug("a batch of %d failed", len(rows), exc_info=True)
                 return None, f"{type(error).__name__}: {error}"
         finally:
-            self.model.train(training)
+            if training:
+                self.model.train()
         free_memory()
         return None, _OUT_OF_MEMORY
 
@@ -287,9 +284,8 @@ class VLM:
     def _end_tokens(self) -> list[int]:
         ends = self.model.generation_config.eos_token_id
         ends = self.tokenizer.eos_token_id if ends is None else ends
-        return (
-            [] if ends is None else [int(end) for end in (ends if isinstance(ends, list | tuple) else [ends])]
-        )
+        several = ends if isinstance(ends, list | tuple) else [ends]
+        return [int(end) for end in several if end is not None]
 
 
 def load(
@@ -316,9 +312,10 @@ def load(
     Raises:
         BadInput: There is no such model, it cannot be loaded safely, or an option does not exist.
     """
-    name = str(name_or_path)
     check_options(dtype, quant)
-    check_folder(Path(name).expanduser())
+    folder = Path(name_or_path).expanduser()
+    check_folder(folder)
+    name = str(folder if folder.is_dir() else name_or_path)
     hub = {"revision": revision, "local_files_only": local_files_only, "trust_remote_code": trust_remote_code}
     config = load_config(name, hub)
     model = load_model(name, config, dtype, device_map, quant, hub)

@@ -4,6 +4,7 @@ import base64
 import json
 import logging
 import random
+import threading
 import time
 from collections.abc import Sequence
 from email.utils import formatdate
@@ -15,7 +16,8 @@ import tiny_models
 from misbehaving_server import Log, serving
 
 from vlmtools.errors import BadInput, ServerError
-from vlmtools.responders.server import Server, retry_after
+from vlmtools.responders._http import retry_after
+from vlmtools.responders.server import Server
 from vlmtools.types import Decoding, Reply, Request, Responder, Sample
 
 SECRET = "sk-secret-0123456789-abcdef"
@@ -282,6 +284,26 @@ def test_answers_come_as_they_arrive_and_stopping_ends_what_runs() -> None:
             time.sleep(0.01)
         assert time.monotonic() - started < 3
         assert len(log.bodies) <= 8
+
+
+def test_ending_one_stream_leaves_another_alone() -> None:
+    with serving(delay_s=0.1) as log:
+        asked = server(log, concurrency=2)
+        stream, other = asked.answer(requests(6)), asked.answer(requests(6))
+        replies = [next(stream)]
+        next(other)
+        other.close()  # type: ignore[attr-defined]
+        assert right({request.sample.id: reply for request, reply in [*replies, *stream]}, 6)
+
+
+def test_closing_ends_the_calls_that_wait() -> None:
+    with serving(lambda _n, _b: "hang") as log:
+        asked = server(log, timeout_s=20)
+        threading.Timer(0.2, asked.close).start()
+        started = time.monotonic()
+        replies = [reply for _, reply in asked.answer(requests(2))]
+        assert time.monotonic() - started < 5
+    assert all(reply.error for reply in replies)
 
 
 def test_the_key_is_sent_and_found_nowhere_else(

@@ -1,6 +1,7 @@
 """Load the configuration and the weights of a checkpoint: safetensors only, no code unless asked."""
 
 import gc
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,8 @@ def _quantisation(quant: str, dtype: str) -> Any:
     from transformers import BitsAndBytesConfig
 
     if quant == "8bit":
+        # it says for every layer and call that it works in float16
+        logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
         return BitsAndBytesConfig(load_in_8bit=True)
     compute = torch.bfloat16 if dtype == "auto" else getattr(torch, dtype)
     return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=compute)

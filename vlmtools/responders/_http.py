@@ -14,9 +14,13 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
+
+from vlmtools.errors import BadInput
 
 MAX_ANSWER_BYTES = 64 * 2**20
 
@@ -134,3 +138,44 @@ def _open(scheme: str, host: str, port: int | None, timeout_s: float) -> http.cl
             host, port, timeout=timeout_s, context=ssl.create_default_context()
         )
     return http.client.HTTPConnection(host, port, timeout=timeout_s)
+
+
+def retry_after(value: str) -> float:
+    """Seconds a server asks to wait: a number or an HTTP date; 0 when it does not say.
+
+    Args:
+        value: The `Retry-After` header.
+    """
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):
+        return 0.0
+
+
+def endpoint(url: str) -> str:
+    """The address of chat completions under a base address; `/v1` is added when it has no path.
+
+    Args:
+        url: Such as `http://localhost:8000/v1`.
+
+    Raises:
+        BadInput: It is no `http(s)` URL, or holds a password.
+    """
+    try:
+        parts = urlsplit(url.strip())
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise BadInput("The address of the server is not a URL such as http://localhost:8000/v1. Correct it.")
+    if parts.username is not None or parts.password is not None:
+        raise BadInput(
+            f"The address of the server at {parts.hostname} holds a password. Put the key into VLMTOOLS_API_KEY."
+        )
+    path = parts.path.rstrip("/") or "/v1"
+    path = path if path.endswith("/chat/completions") else f"{path}/chat/completions"
+    return parts._replace(path=path, fragment="").geturl()

@@ -16,14 +16,12 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from itertools import islice
 from urllib.parse import urlsplit
 
 from vlmtools.errors import BadInput, ServerError
 from vlmtools.responders._chat import Malformed, Refused, complaint, payload, reply, shown, without
-from vlmtools.responders._http import Guard, HttpAnswer, post_json
+from vlmtools.responders._http import Guard, HttpAnswer, endpoint, post_json, retry_after
 from vlmtools.types import Json, Reply, Request
 
 log = logging.getLogger(__name__)
@@ -70,15 +68,14 @@ class Server:
     max_wait_s: float = 120.0
     key_env: str = ""
     name: str = ""
-    _stop: threading.Event = field(default_factory=threading.Event, init=False, repr=False, compare=False)
-    _live: set[Guard] = field(default_factory=set, init=False, repr=False, compare=False)
+    _rounds: set["_Round"] = field(default_factory=set, init=False, repr=False, compare=False)
     _complaints: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
     _reached: bool = field(default=False, init=False, repr=False, compare=False)
     _answered: bool = field(default=False, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Refuse an address that cannot work."""
-        self.endpoint = _endpoint(self.url)
+        self.endpoint = endpoint(self.url)
         self.name = self.name or self.model
         if not self.model or self.concurrency < 1:
             raise BadInput(
@@ -113,30 +110,33 @@ class Server:
                 key is refused, or the server does not know the model. What fails later or for one item is a
                 reply with an `error`.
         """
-        self._stop.clear()
+        this = _Round()
+        self._rounds.add(this)
         waiting, running = iter(requests), dict[Future[Reply], Request]()
         pool = ThreadPoolExecutor(self.concurrency, thread_name_prefix="vlmtools-server")
         try:
             running.update(
-                (pool.submit(self._reply, request), request)
+                (pool.submit(self._reply, request, this), request)
                 for request in islice(waiting, 2 * self.concurrency)
             )
             while running:
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     request = running.pop(future)
-                    running.update((pool.submit(self._reply, later), later) for later in islice(waiting, 1))
+                    running.update(
+                        (pool.submit(self._reply, later, this), later) for later in islice(waiting, 1)
+                    )
                     yield request, future.result()
         finally:
-            self.close()
+            this.end()
+            self._rounds.discard(this)
             pool.shutdown(wait=False, cancel_futures=True)
 
     def close(self) -> None:
         """End what is still under way; a later question starts anew."""
-        self._stop.set()
-        for guard in list(self._live):
-            guard.cut()
+        for one in list(self._rounds):
+            one.end()
 
-    def _reply(self, request: Request) -> Reply:
+    def _reply(self, request: Request, this: "_Round") -> Reply:
         strange = [kind for kind in shown(request) if kind not in ("image", "text")]
         if strange:
             return Reply(
@@ -146,16 +146,16 @@ class Server:
             body = payload(self.model, request)
         except BadInput as error:
             return Reply(None, error=str(error))
-        return self._persist(request, body)
+        return self._persist(request, body, this)
 
-    def _persist(self, request: Request, body: dict[str, Json]) -> Reply:
+    def _persist(self, request: Request, body: dict[str, Json], this: "_Round") -> Reply:
         """Try until there is an answer, a final refusal, or no try left."""
         attempt, problem = 0, ""
         while True:
             for known in list(self._complaints):
                 body = without(body, known) or body
             try:
-                found = self._once(request, body)
+                found = self._once(request, body, this)
                 self._answered = True
                 return found
             except _Adapted as adapted:
@@ -166,16 +166,16 @@ class Server:
             except _Passing as error:
                 problem = self._scrubbed(str(error))
                 limit = self.retries if self._reached or not error.unreachable else min(self.retries, 2)
-                if attempt >= limit or self._stop.is_set() or error.pause_s > self.max_wait_s:
+                if attempt >= limit or this.over.is_set() or error.pause_s > self.max_wait_s:
                     return self._gave_up(request, error, problem, attempt)
                 pause = error.pause_s or self._pause(attempt)
             attempt += 1
             log.debug("%s: try %d failed (%s), next in %.1f s", self.name, attempt, problem, pause)
-            self._stop.wait(pause)
+            this.over.wait(pause)
 
-    def _once(self, request: Request, body: dict[str, Json]) -> Reply:
+    def _once(self, request: Request, body: dict[str, Json], this: "_Round") -> Reply:
         try:
-            answer = post_json(self.endpoint, body, self._headers(), self.timeout_s, self._live)
+            answer = post_json(self.endpoint, body, self._headers(), self.timeout_s, this.live)
         except ssl.SSLCertVerificationError as error:
             raise self._setup(f"its certificate is not trusted: {error.verify_message}", _HINT_TLS) from None
         except (OSError, http.client.HTTPException) as error:
@@ -195,8 +195,9 @@ class Server:
         if answer.status in PASSING:
             return _Passing(text, pause_s=retry_after(answer.headers.get("retry-after", "")))
         if answer.status in (400, 422) and (lighter := without(body, said)) is not None:
-            self._complaints.append(said)
-            log.warning("%s: the server does not take a field (%s); going on without it", self.name, said)
+            if said not in self._complaints:
+                self._complaints.append(said)
+                log.warning("%s: the server does not take a field (%s); going on without it", self.name, said)
             return _Adapted(lighter)
         hint = _HINTS.get(answer.status, "Correct the address or the request.")
         if answer.status in (401, 403, 404, 405) and not self._answered:
@@ -248,20 +249,17 @@ class Server:
         return text.replace(key, "[key]") if len(key) >= 4 else text
 
 
-def retry_after(value: str) -> float:
-    """Seconds a server asks to wait: a number or an HTTP date; 0 when it does not say.
+class _Round:
+    """The calls of one `answer`, so that ending one leaves the others alone."""
 
-    Args:
-        value: The `Retry-After` header.
-    """
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):
-        return 0.0
+    def __init__(self) -> None:
+        self.over, self.live = threading.Event(), set[Guard]()
+
+    def end(self) -> None:
+        """Cut what is under way and begin nothing more."""
+        self.over.set()
+        for guard in list(self.live):
+            guard.cut()
 
 
 class _Passing(Exception):
@@ -295,21 +293,3 @@ _HINTS = {
 def _named(error: Exception) -> str:
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def _endpoint(url: str) -> str:
-    """The address of chat completions under a base address."""
-    try:
-        parts = urlsplit(url.strip())
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
-    except ValueError:
-        usable = False
-    if not usable:
-        raise BadInput("The address of the server is not a URL such as http://localhost:8000/v1. Correct it.")
-    if parts.username is not None or parts.password is not None:
-        raise BadInput(
-            f"The address of the server at {parts.hostname} holds a password. Put the key into {KEY_ENV}."
-        )
-    path = parts.path.rstrip("/") or "/v1"
-    path = path if path.endswith("/chat/completions") else f"{path}/chat/completions"
-    return parts._replace(path=path, fragment="").geturl()
