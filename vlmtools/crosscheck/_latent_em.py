@@ -1,0 +1,190 @@
+"""Expectation-maximisation for the latent-truth model, for many resamples at once."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from vlmtools.crosscheck._latent_patterns import OBJECTS, Patterns
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is assumed before any claim is seen; see `vlmtools.crosscheck.latent.fit`."""
+
+    present: float
+    spread: float
+    pooling: float
+    author_strength: float
+    nodes: Float[np.ndarray, "node"]
+    node_weights: Float[np.ndarray, "node"]
+
+
+@dataclass(frozen=True)
+class State:
+    """Parameters of every resample, on the logit scale."""
+
+    sees: Float[np.ndarray, "boot model"]
+    invents: Float[np.ndarray, "boot model"]
+    prior: Float[np.ndarray, "boot prior"]
+
+
+@dataclass(frozen=True)
+class Belief:
+    """What the parameters say about every pattern."""
+
+    true_nodes: Float[np.ndarray, "boot pattern node"]
+    log_likelihood: Float[np.ndarray, "boot pattern"]
+
+    @property
+    def true(self) -> Float[np.ndarray, "boot pattern"]:
+        """Probability that claims of the pattern are true."""
+        return np.asarray(self.true_nodes.sum(axis=2))
+
+
+def sigmoid(logit: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
+    """Probability from log-odds, safe for large values."""
+    return np.asarray(0.5 * (1.0 + np.tanh(0.5 * logit)))
+
+
+def logit(probability: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
+    """Log-odds of a probability strictly between 0 and 1."""
+    return np.asarray(np.log(probability) - np.log1p(-probability))
+
+
+def _log_sigmoid(value: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
+    return np.asarray(-np.logaddexp(0.0, -value))
+
+
+def believe(
+    state: State,
+    says: Float[np.ndarray, "pattern model"],
+    silent: Float[np.ndarray, "pattern model"],
+    prior: Float[np.ndarray, "boot pattern"],
+    settings: Settings,
+) -> Belief:
+    """E-step: how likely each pattern is true, and its log-likelihood."""
+    seen = state.sees[:, :, None] + settings.spread * settings.nodes
+    if_true = says @ _log_sigmoid(seen) + silent @ _log_sigmoid(-seen) + np.log(settings.node_weights)
+    false = (
+        says @ _log_sigmoid(state.invents)[:, :, None] + silent @ _log_sigmoid(-state.invents)[:, :, None]
+    )[:, :, 0]
+    if_true = if_true + _log_sigmoid(prior)[:, :, None]
+    false = false + _log_sigmoid(-prior)
+    top = np.maximum(if_true.max(axis=2), false)
+    parts = np.exp(if_true - top[:, :, None])
+    total = parts.sum(axis=2) + np.exp(false - top)
+    return Belief(parts / total[:, :, None], top + np.log(total))
+
+
+class Problem:
+    """One set of patterns with the weights of every resample: what an EM step needs, computed once."""
+
+    def __init__(self, found: Patterns, trust: Float[np.ndarray, "model"], settings: Settings) -> None:
+        """Prepare the arrays.
+
+        Args:
+            found: Patterns of the claims.
+            trust: Exponent of each model's likelihood, above 0; 1 is a witness independent of all others.
+            settings: Prior assumptions.
+        """
+        self.settings = settings
+        objects = len(found.audiences)
+        self.says = np.concatenate([found.says, np.zeros((objects, found.says.shape[1]))])
+        self.asked = np.concatenate([found.asked, found.audiences]).astype(float)
+        self.silent = self.asked - self.says
+        self.prior_of = np.concatenate([found.prior, np.full(objects, OBJECTS)])
+        self.trust = trust
+        self.audience = found.audience
+        self.n_seen = found.n_patterns
+        self.n_models = len(trust)
+
+    def believe(self, state: State) -> Belief:
+        """Beliefs about the seen patterns, then about the claims that nobody makes (one per audience)."""
+        prior = state.prior[:, self.prior_of]
+        return believe(state, self.says * self.trust, self.silent * self.trust, prior, self.settings)
+
+    def weights(
+        self, state: State, seen: Float[np.ndarray, "boot pattern"]
+    ) -> Float[np.ndarray, "boot pattern"]:
+        """Weights of the seen patterns and the expected number of candidates that nobody mentions."""
+        unseen = np.exp(self.unseen(state))
+        number = np.zeros_like(unseen)
+        for audience in range(unseen.shape[1]):
+            number[:, audience] = seen[:, self.audience == audience].sum(axis=1)
+        return np.concatenate([seen, number * unseen / (1.0 - unseen)], axis=1)
+
+    def unseen(self, state: State) -> Float[np.ndarray, "boot audience"]:
+        """Log-probability that a candidate is mentioned by nobody."""
+        rows = slice(self.n_seen, None)
+        prior = state.prior[:, self.prior_of[rows]]
+        log = believe(state, self.says[rows], self.silent[rows], prior, self.settings).log_likelihood
+        return np.asarray(np.minimum(log, np.log(0.98)))
+
+    def log_likelihood(
+        self, state: State, seen: Float[np.ndarray, "boot pattern"]
+    ) -> Float[np.ndarray, "boot"]:
+        """Log-likelihood of the claims given that somebody makes them, tempered by `trust`."""
+        log = self.believe(state).log_likelihood[:, : self.n_seen]
+        hidden = np.log1p(-np.exp(self.unseen(state)))
+        shown = (
+            np.where(self.audience >= 0, hidden[:, np.maximum(self.audience, 0)], 0.0) if hidden.size else 0.0
+        )
+        return np.asarray((seen * (log - shown)).sum(axis=1))
+
+    def step(self, state: State, seen: Float[np.ndarray, "boot pattern"]) -> State:
+        """One EM step."""
+        weight = self.weights(state, seen)
+        belief = self.believe(state)
+        true = belief.true_nodes * weight[:, :, None]
+        false = weight - true.sum(axis=2)
+        sees = self._newton_sees(state.sees, true)
+        invents = self._newton_invents(state.invents, false)
+        return State(sees, invents, self._prior(true.sum(axis=2), weight))
+
+    def _newton_sees(
+        self, sees: Float[np.ndarray, "boot model"], true: Float[np.ndarray, "boot pattern node"]
+    ) -> Float[np.ndarray, "boot model"]:
+        asked = np.matmul(self.asked.T, true)
+        said = np.matmul(self.says.T, true.sum(axis=2)[:, :, None])[:, :, 0]
+        for _ in range(2):
+            chance = sigmoid(sees[:, :, None] + self.settings.spread * self.settings.nodes)
+            slope = said - (asked * chance).sum(axis=2)
+            sees = self._move(sees, slope, (asked * chance * (1.0 - chance)).sum(axis=2), middle=0.5)
+        return sees
+
+    def _newton_invents(
+        self, invents: Float[np.ndarray, "boot model"], false: Float[np.ndarray, "boot pattern"]
+    ) -> Float[np.ndarray, "boot model"]:
+        asked, said = false @ self.asked, false @ self.says
+        for _ in range(2):
+            chance = sigmoid(invents)
+            invents = self._move(invents, said - asked * chance, asked * chance * (1.0 - chance), middle=0.1)
+        return invents
+
+    def _move(
+        self,
+        at: Float[np.ndarray, "boot model"],
+        slope: Float[np.ndarray, "boot model"],
+        bend: Float[np.ndarray, "boot model"],
+        middle: float,
+    ) -> Float[np.ndarray, "boot model"]:
+        """A damped Newton step; models are pulled towards their mean, and faintly towards `middle`."""
+        pull = 1.0 / self.settings.pooling**2
+        chance = sigmoid(at)
+        slope = slope + (middle - chance) - (at - at.mean(axis=1, keepdims=True)) * pull
+        bend = bend + chance * (1.0 - chance) + pull
+        return np.asarray(np.clip(at + np.clip(slope / bend, -1.0, 1.0), -12.0, 12.0))
+
+    def _prior(
+        self, true: Float[np.ndarray, "boot pattern"], weight: Float[np.ndarray, "boot pattern"]
+    ) -> Float[np.ndarray, "boot prior"]:
+        """Authors' shares of true sentences, pulled towards the share of all; objects keep their assumption."""
+        of = np.eye(self.n_models + 1)[self.prior_of]
+        of[:, OBJECTS] = 0.0
+        said, held = weight @ of, true @ of
+        overall = (held.sum(axis=1, keepdims=True) + 1.0) / (said.sum(axis=1, keepdims=True) + 2.0)
+        strength = self.settings.author_strength
+        share = (held + strength * overall) / (said + strength)
+        share[:, OBJECTS] = self.settings.present
+        return np.asarray(logit(np.clip(share, 1e-6, 1.0 - 1e-6)))

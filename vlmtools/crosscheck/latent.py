@@ -1,0 +1,233 @@
+"""How often each model hallucinates, estimated from who mentions what: the truth of every claim is treated as latent.
+
+Nothing but the answers is looked at. docs/latent-truth.md derives the model and says where it fails.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from vlmtools.crosscheck._latent_dependence import trust_of
+from vlmtools.crosscheck._latent_em import Problem, Settings, State, logit, sigmoid
+from vlmtools.crosscheck._latent_patterns import Patterns, mention_counts, pattern_counts, patterns
+from vlmtools.crosscheck.table import ClaimTable
+from vlmtools.errors import BadInput
+
+_N_NODES = 5
+_START = (0.5, 0.2)
+"""Where the search starts: how often models mention what is there, and what is not."""
+
+
+@dataclass(frozen=True)
+class LatentTruth:
+    """What the mentions alone say about claims and models.
+
+    Args:
+        p_true: Probability that each claim is true, 0 to 1.
+        rate: Expected share of false claims among each model's mentions, repeats counted: an estimate of CHAIR_i.
+        sensitivity: Probability that a model mentions (supports) a candidate that is true.
+        false_mention: Probability that a model mentions (supports) a candidate that is false.
+        prior: Estimated share of the items that show each kind of thing, 0 to 1.
+        trust: Weight of each model as a witness; below 1 where another model says nearly the same.
+        log_likelihood: Log-likelihood of the claims at the estimate.
+        n_iter: EM steps taken.
+        converged: Whether the steps had become negligible.
+        identified: False with fewer than three models that share items: the ranking then rests on the prior alone.
+    """
+
+    p_true: Float[np.ndarray, "claim"]
+    rate: Float[np.ndarray, "model"]
+    sensitivity: Float[np.ndarray, "model"]
+    false_mention: Float[np.ndarray, "model"]
+    prior: Float[np.ndarray, "kind"]
+    trust: Float[np.ndarray, "model"]
+    log_likelihood: float
+    n_iter: int
+    converged: bool
+    identified: bool
+    state: State
+    settings: Settings
+
+
+def fit(
+    table: ClaimTable,
+    *,
+    present: float = 0.5,
+    spread: float = 1.0,
+    pooling: float = 1.0,
+    author_strength: float = 10.0,
+    discount_copies: bool = True,
+    n_iter: int = 1000,
+    item_weights: Float[np.ndarray, "item"] | None = None,
+    init: LatentTruth | None = None,
+) -> LatentTruth:
+    """Estimate which claims are true and how often each model hallucinates, from the mentions alone.
+
+    Args:
+        table: Who claims what and who supports it.
+        present: Share of the plausible objects of an item that are really there, in (0, 1). Absolute rates depend
+            on it, the order of the models hardly does.
+        spread: How much more easily some things that are there are noticed than others: standard deviation on the
+            logit scale, at least 0. 0 makes all equally easy.
+        pooling: How far models may differ in either reliability before many claims prove it: standard deviation on
+            the logit scale, above 0; infinity treats models as unrelated.
+        author_strength: Number of sentences that the common share of true sentences is worth against an author's
+            own, above 0. Only for sentence claims.
+        discount_copies: Give models that say nearly the same less weight; False counts all alike.
+        n_iter: Most EM steps to take, at least 1.
+        item_weights: Weight of each item, at least 0; None counts each once.
+        init: An earlier estimate of the same models to start from.
+
+    Raises:
+        BadInput: A setting outside its range, or an `init` for other models.
+    """
+    settings = _settings(present, spread, pooling, author_strength)
+    weights = np.ones(table.n_items) if item_weights is None else np.asarray(item_weights, dtype=float)
+    _check(table, weights, init)
+    found = patterns(table)
+    trust = trust_of(table) if discount_copies else np.ones(len(table.models))
+    problem = Problem(found, trust, settings)
+    seen = pattern_counts(found, table.item, weights[None])
+    state = _start(len(table.models), settings) if init is None else init.state
+    state, steps, converged = _climb(problem, state, seen, n_iter)
+    p_true = problem.believe(state).true[0, : found.n_patterns]
+    per_claim = p_true[found.of_claim]
+    return LatentTruth(
+        p_true=per_claim,
+        rate=_rates(p_true[None], mention_counts(table, found, weights)[None], state)[0],
+        sensitivity=_sensitivity(state, settings),
+        false_mention=sigmoid(state.invents[0]),
+        prior=_shares(table, per_claim, weights),
+        trust=trust,
+        log_likelihood=float(problem.log_likelihood(state, seen)[0]),
+        n_iter=steps,
+        converged=converged,
+        identified=_identified(found),
+        state=state,
+        settings=settings,
+    )
+
+
+def bootstrap_rates(
+    table: ClaimTable,
+    result: LatentTruth,
+    counts: Int[np.ndarray, "boot item"],
+    n_iter: int = 30,
+) -> Float[np.ndarray, "boot model"]:
+    """The rates in every resample of the items.
+
+    Each resample is refitted from `result` with `n_iter` EM steps, all resamples at once; the discount for copies
+    stays as it was.
+
+    Args:
+        table: The claims `result` was estimated from.
+        result: The estimate on all items.
+        counts: How often each item was drawn in each resample.
+        n_iter: EM steps per resample, at least 1.
+    """
+    drawn = np.asarray(counts, dtype=float)
+    found = patterns(table)
+    problem = Problem(found, result.trust, result.settings)
+    block = max(1, int(2e7 / max(1, found.n_patterns * (_N_NODES + len(table.models)))))
+    parts = [
+        _resampled(table, found, problem, result, drawn[first : first + block], n_iter)
+        for first in range(0, len(drawn), block)
+    ]
+    return np.concatenate(parts) if parts else np.zeros((0, len(table.models)))
+
+
+def _resampled(
+    table: ClaimTable,
+    found: Patterns,
+    problem: Problem,
+    result: LatentTruth,
+    drawn: Float[np.ndarray, "boot item"],
+    n_iter: int,
+) -> Float[np.ndarray, "boot model"]:
+    seen = pattern_counts(found, table.item, drawn)
+    repeated = (len(drawn), 1)
+    state = State(
+        *(np.tile(part, repeated) for part in (result.state.sees, result.state.invents, result.state.prior))
+    )
+    for _ in range(n_iter):
+        state = problem.step(state, seen)
+    p_true = problem.believe(state).true[:, : found.n_patterns]
+    made = np.stack([mention_counts(table, found, row) for row in drawn])
+    return _rates(p_true, made, state)
+
+
+def _settings(present: float, spread: float, pooling: float, author_strength: float) -> Settings:
+    if not (0 < present < 1 and spread >= 0 and pooling > 0 and author_strength > 0):
+        raise BadInput(
+            f"present={present}, spread={spread}, pooling={pooling}, author_strength={author_strength}: present "
+            "must lie between 0 and 1, spread be at least 0 and the others above 0. The defaults suit captions of "
+            "photographs."
+        )
+    nodes, weights = np.polynomial.hermite_e.hermegauss(_N_NODES if spread > 0 else 1)
+    return Settings(present, spread, pooling, author_strength, nodes, weights / weights.sum())
+
+
+def _check(table: ClaimTable, weights: Float[np.ndarray, "item"], init: LatentTruth | None) -> None:
+    if weights.shape != (table.n_items,) or not (weights >= 0).all():
+        raise BadInput(
+            f"item_weights has shape {weights.shape}; there are {table.n_items} items. "
+            "Give one number of at least 0 for each."
+        )
+    if init is not None and len(init.rate) != len(table.models):
+        raise BadInput(
+            f"init was estimated for {len(init.rate)} models; the table has {len(table.models)}. "
+            "Leave init out, or pass an estimate of the same models."
+        )
+
+
+def _start(n_models: int, settings: Settings) -> State:
+    sees, invents = (np.full((1, n_models), logit(np.array(share))) for share in _START)
+    prior = np.full((1, n_models + 1), logit(np.array(settings.present)))
+    return State(sees, invents, prior)
+
+
+def _climb(
+    problem: Problem, state: State, seen: Float[np.ndarray, "boot pattern"], n_iter: int
+) -> tuple[State, int, bool]:
+    for step in range(1, n_iter + 1):
+        new = problem.step(state, seen)
+        moved = max(
+            float(np.abs(new.sees - state.sees).max(initial=0)),
+            float(np.abs(new.invents - state.invents).max(initial=0)),
+        )
+        state = new
+        if moved < 1e-5:
+            return state, step, True
+    return state, n_iter, False
+
+
+def _sensitivity(state: State, settings: Settings) -> Float[np.ndarray, "model"]:
+    chance = sigmoid(state.sees[0][:, None] + settings.spread * settings.nodes)
+    return np.asarray(chance @ settings.node_weights)
+
+
+def _rates(
+    p_true: Float[np.ndarray, "boot pattern"], made: Float[np.ndarray, "boot pattern model"], state: State
+) -> Float[np.ndarray, "boot model"]:
+    """Expected share of false mentions; a model that says nothing gets what its parameters predict."""
+    total = made.sum(axis=1)
+    false = ((1.0 - p_true)[:, :, None] * made).sum(axis=1)
+    predicted = sigmoid(state.invents) / (sigmoid(state.invents) + sigmoid(state.sees))
+    return np.asarray(np.where(total > 0, false / np.where(total > 0, total, 1.0), predicted))
+
+
+def _shares(
+    table: ClaimTable, p_true: Float[np.ndarray, "claim"], weights: Float[np.ndarray, "item"]
+) -> Float[np.ndarray, "kind"]:
+    objects = table.kind >= 0
+    shown = np.bincount(
+        table.kind[objects], weights=(p_true * weights[table.item])[objects], minlength=len(table.kinds)
+    )
+    return np.asarray(np.minimum(shown / max(weights.sum(), 1e-12), 1.0))
+
+
+def _identified(found: Patterns) -> bool:
+    objects = found.audiences.sum(axis=1) >= 3
+    sentences = found.asked[found.prior > 0].sum(axis=1) >= 2
+    return bool(objects.any() or sentences.any())
