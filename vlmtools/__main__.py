@@ -1,0 +1,5 @@
+"""`python -m vlmtools` is the command line."""
+
+from vlmtools.cli import main
+
+main()
