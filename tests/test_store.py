@@ -52,7 +52,7 @@ def content(store: Store, kind: str) -> Records:
     return {record.pop("key"): record for record in store.read(kind)}
 
 
-def heals(folder: Path, put: dict[str, Records], expected: dict[str, dict[str, object]]) -> None:
+def heals(folder: Path, put: dict[str, Records], expected: dict[str, Records]) -> None:
     """Opening keeps every intact record, returns nothing wrong, and what was lost can be appended again."""
     with Store(folder, read_only=True) as reader:
         for kind in NAMES:
