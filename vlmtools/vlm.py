@@ -22,6 +22,7 @@ from vlmtools.families._loading import (
     load_model,
 )
 from vlmtools.families._processors import load_processor, takes_images
+from vlmtools.families._templates import write_chat
 from vlmtools.media import load_image, prompt_text
 from vlmtools.types import Decoding, Reply, Request, Sample
 
@@ -144,18 +145,7 @@ class VLM:
             prompt: The question.
             with_image: Put a picture before the question.
         """
-        parts = [*([{"type": "image"}] if with_image else []), {"type": "text", "text": prompt}]
-        flat = f"{self._image_token()}\n{prompt}" if with_image else prompt
-        seeing = [(self.processor, parts)] if self.processor is not self.tokenizer else []
-        for writer, content in (*seeing, (self.tokenizer, flat)):
-            if getattr(writer, "chat_template", None):
-                turn = [{"role": "user", "content": content}]
-                text = str(writer.apply_chat_template(turn, add_generation_prompt=True, tokenize=False))
-                # a template made for another form of content drops the question without a word
-                kept = prompt if content is parts else flat
-                if kept.strip() in text:
-                    return text
-        return flat
+        return write_chat(self.processor, prompt, with_image)
 
     def inputs(self, texts: Sequence[str], images: "Sequence[Image] | None" = None) -> Any:
         """The tensors for one batch, padded on the left, on the model's device.
@@ -174,10 +164,6 @@ class VLM:
         if not takes_images(self.processor):
             batch.pop("token_type_ids", None)  # tokenizers add it, text models do not take it
         return batch.to(self.model.device, self.model.dtype) if media else batch.to(self.model.device)
-
-    def _image_token(self) -> str:
-        holders = (self.processor, self.tokenizer)
-        return next((str(t) for holder in holders if (t := getattr(holder, "image_token", None))), "<image>")
 
     def _can_pad(self) -> None:
         if self.tokenizer.pad_token is None:

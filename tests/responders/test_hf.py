@@ -13,6 +13,7 @@ from PIL import Image
 
 from vlmtools.decoding import gumbel, row_key, warp
 from vlmtools.errors import BadInput, ResponderError
+from vlmtools.families._templates import write_chat
 from vlmtools.fingerprint import folder_digest, revision_of
 from vlmtools.responders.hf import HF
 from vlmtools.types import Decoding, Reply, Request, Responder, Sample
@@ -359,14 +360,42 @@ def test_one_question_about_an_opened_picture(loaded: Callable[[str], VLM], aske
         loaded("causal_lm").answer(path, "What?")
 
 
-def test_without_a_template_the_picture_stands_before_the_question(loaded: Callable[[str], VLM]) -> None:
-    vlm = loaded("llava")
-    template, vlm.processor.chat_template = vlm.processor.chat_template, None
-    try:
-        assert (vlm.chat("What?", True), vlm.chat("What?", False)) == ("<image>\nWhat?", "What?")
-    finally:
-        vlm.processor.chat_template = template
-    assert vlm.chat("What?", True) == "USER: <image>\nWhat? ASSISTANT:"
+class Words:
+    """A tokenizer of which only the template matters."""
+
+    def __init__(self, template: str | None) -> None:
+        self.chat_template, self.image_token = template, "<image>"
+
+    def apply_chat_template(self, turns: Any, **_options: Any) -> str:
+        import jinja2
+
+        return jinja2.Template(str(self.chat_template)).render(messages=turns, add_generation_prompt=True)
+
+
+class Both(Words):
+    """A processor around it."""
+
+    def __init__(self, own: str | None, inner: str | None) -> None:
+        super().__init__(own)
+        self.tokenizer = Words(inner)
+
+
+@pytest.mark.parametrize(
+    ("own", "inner", "seen", "blind"),
+    [
+        (tiny_models.LLAVA_TEMPLATE, None, "USER: <image>\nWhat? ASSISTANT:", "USER: What? ASSISTANT:"),
+        (None, tiny_models.LLAVA_TEMPLATE, "USER: <image>\nWhat? ASSISTANT:", "USER: What? ASSISTANT:"),
+        (None, tiny_models.TEXT_TEMPLATE, "user: <image>\nWhat?\nassistant:", "user: What?\nassistant:"),
+        (tiny_models.TEXT_TEMPLATE, None, "<image>\nWhat?", "What?"),
+        (None, None, "<image>\nWhat?", "What?"),
+        (None, "{{ 'user: ' + messages[0]['content'] }}", "user: <image>\nWhat?", "user: What?"),
+    ],
+)
+def test_a_template_that_would_lose_the_question_or_the_picture_is_not_used(
+    own: str | None, inner: str | None, seen: str, blind: str
+) -> None:
+    processor = Both(own, inner)
+    assert (write_chat(processor, "What?", True), write_chat(processor, "What?", False)) == (seen, blind)
 
 
 def test_pickled_weights_are_not_loaded(saved: Callable[[str], Path], tmp_path: Path) -> None:

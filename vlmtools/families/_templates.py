@@ -1,0 +1,55 @@
+"""Write a question out as the model was trained to read it, whatever form its chat template expects."""
+
+from typing import Any
+
+
+def write_chat(processor: Any, prompt: str, with_image: bool) -> str:
+    """One user turn and the start of the answer.
+
+    Tried in this order: the processor's template with a list of parts, the tokenizer's with parts, the tokenizer's
+    with plain text. A template made for another form loses the question or the picture without a word; such a text
+    is not used. Without any usable template: the image token, a line break and the prompt.
+
+    Args:
+        processor: A processor, or a tokenizer for models that take text only.
+        prompt: The question.
+        with_image: Put a picture before the question.
+    """
+    tokenizer = getattr(processor, "tokenizer", None) or processor
+    token = image_token(processor)
+    plain = f"{token}\n{prompt}" if with_image else prompt
+    parts = [*([{"type": "image"}] if with_image else []), {"type": "text", "text": prompt}]
+    if processor is not tokenizer:
+        text = _rendered(processor, parts)
+        if _holds(text, prompt, parts):
+            return text
+        text = _rendered(tokenizer, parts, strict=False)
+        if _holds(text, prompt, parts) and (token in text or not with_image):
+            return text
+    text = _rendered(tokenizer, plain)
+    return text if plain.strip() in text else plain
+
+
+def image_token(processor: Any) -> str:
+    """What stands for a picture in a prompt."""
+    holders = (processor, getattr(processor, "tokenizer", None))
+    return next((str(found) for one in holders if (found := getattr(one, "image_token", None))), "<image>")
+
+
+def _rendered(writer: Any, content: Any, strict: bool = True) -> str:
+    if not getattr(writer, "chat_template", None):
+        return ""
+    turn = [{"role": "user", "content": content}]
+    try:
+        return str(writer.apply_chat_template(turn, add_generation_prompt=True, tokenize=False))
+    except (
+        Exception
+    ):  # a template is a program of the checkpoint: made for text, it may raise anything for parts
+        if strict:
+            raise
+        return ""
+
+
+def _holds(text: str, prompt: str, parts: list[dict[str, str]]) -> bool:
+    # a template made for text prints the list itself
+    return prompt.strip() in text and str(parts) not in text
