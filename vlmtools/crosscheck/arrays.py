@@ -70,6 +70,8 @@ def from_lists(
 ) -> VoteArrays:
     """Votes as nested lists: target → item → evidence model → one number per sentence.
 
+    Evidence models that are targets come first and in the same order.
+
     Args:
         votes: "Not supported" votes; every target has the same number of items, in the same order.
         out_of: The number that means "no sample supports the sentence": 1 for means, K for sums over K.
@@ -83,7 +85,8 @@ def from_lists(
         raise BadInput(
             f"Every model needs votes on the same items; the numbers of items are {lengths or 'none'}."
         )
-    evidence = tuple(dict.fromkeys(name for items in votes.values() for item in items for name in item))
+    spoke = dict.fromkeys(name for items in votes.values() for item in items for name in item)
+    evidence = (*(name for name in targets if name in spoke), *(name for name in spoke if name not in votes))
     shape = (lengths[targets[0]], len(targets), len(evidence))
     total, count = np.zeros(shape), np.zeros(shape)
     for t, target in enumerate(targets):
