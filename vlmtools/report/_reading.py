@@ -158,8 +158,9 @@ def _together(rows: Sequence[Row], pair: Pair | None, known: Facts) -> str:
     said = f"{listed} cannot be told apart with these {_count(known.n_items, 'item')}"
     if pair is None:
         return said + "."
+    who = "they" if len(names) == 2 else f"{names[0]} and {names[-1]}"
     return (
-        f"{said}: {names[0]} and {names[-1]} differ by {number(pair.difference)}; a difference of about "
+        f"{said}: {who} differ by {number(pair.difference)}; a difference of about "
         f"{number(pair.detectable)} would be needed (80 % power)."
     )
 

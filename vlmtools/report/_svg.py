@@ -128,7 +128,7 @@ def rank_interval(row: Row, n_models: int) -> Markup:
     return tag("svg", *marks, class_="plot ranks", height=16, role="img", aria_label=said)
 
 
-_WIDE, _TALL, _LEFT, _RIGHT, _TOP, _LOW = 560, 330, 52, 20, 16, 282
+_WIDE, _TALL, _LEFT, _RIGHT, _TOP, _LOW = 560, 330, 60, 20, 16, 282
 """Size of the scatter plot and the edges of its frame."""
 
 

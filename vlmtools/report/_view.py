@@ -16,6 +16,8 @@ from vlmtools.report.media import Album, Picture
 from vlmtools.types import Json
 
 _EVIDENCE_SHOWN = 3
+_LEAST_CONTRAST = 0.2
+"""Least range of agreement, in units of support, that the shades cover."""
 
 
 @dataclass(frozen=True)
@@ -111,10 +113,16 @@ def matrix(ranking: Ranking) -> Matrix | None:
     known = [value for line in table for value in line if value is not None and value == value]
     if not known:
         return None
-    low, high = min(known), max(known)
-    step = (high - low) / 9
+    low, step = _shades(min(known), max(known))
     cells = tuple(tuple(_cell(value, low, step) for value in line) for line in table)
     return Matrix(tuple(names), cells, tuple(number(low + step * edge, 2) for edge in range(10)))
+
+
+def _shades(low: float, high: float) -> tuple[float, float]:
+    """Where the shades begin and how wide each is; never so narrow that noise looks like contrast."""
+    width = max(high - low, _LEAST_CONTRAST)
+    start = min(max(0.0, (low + high - width) / 2), 1 - width)
+    return start, width / 9
 
 
 def _in_order(ranking: Ranking) -> list[str]:
@@ -125,7 +133,7 @@ def _in_order(ranking: Ranking) -> list[str]:
 def _cell(value: float | None, low: float, step: float) -> Cell:
     if value is None or value != value:
         return Cell("–", -1)
-    return Cell(number(value, 2), min(8, int((value - low) / step)) if step > 0 else 4)
+    return Cell(number(value, 2), min(8, max(0, int((value - low) / step))))
 
 
 def moved(ranking: Ranking) -> dict[str, tuple[Moved, ...]]:
