@@ -14,8 +14,6 @@ from vlmtools.vlm import VLM, load
 
 DECODING_VERSION = 1
 """Raised whenever this package would draw another answer from the same model and request."""
-WINDOW = 8
-"""So many batches are sorted by length together."""
 FIRST_GUESS = {"cpu": 4, "mps": 4}
 """Batch size tried first by `auto`, by device; elsewhere 16."""
 
@@ -96,14 +94,12 @@ class HF:
         if not requests:
             return
         vlm = self.load()
-        waiting = list(requests)
+        # One stable order for the whole list: an interrupted caller that asks for the rest gets it in the same order.
+        waiting = sorted(requests, key=_length)
         while waiting:
-            size = self._size(vlm)
-            window, waiting = sorted(waiting[: size * WINDOW], key=_length), waiting[size * WINDOW :]
-            while window:
-                size = self._size(vlm)  # may have shrunk
-                batch, window = window[:size], window[size:]
-                yield from zip(batch, vlm.generate(batch), strict=True)
+            size = self._size(vlm)  # may have shrunk
+            batch, waiting = waiting[:size], waiting[size:]
+            yield from zip(batch, vlm.generate(batch), strict=True)
 
     def load(self) -> VLM:
         """The model, loaded now if it is not yet."""
