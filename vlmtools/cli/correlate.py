@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from vlmtools.stats.agreement import Agreement
+    from vlmtools.stats.association import Correlation
     from vlmtools.stats.columns import NumberTable
-    from vlmtools.stats.correlation import Correlation
     from vlmtools.types import Json
 
 LEVEL = 0.95

@@ -4,7 +4,7 @@ Nothing here knows what a model or a benchmark is: arrays in, numbers with their
 deterministic given the seed.
 """
 
-from vlmtools.stats.correlation import (
+from vlmtools.stats.association import (
     KINDS,
     Correlation,
     coefficients,

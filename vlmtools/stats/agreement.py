@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from vlmtools.errors import BadInput
+from vlmtools.stats.association import KINDS, Correlation, correlation
 from vlmtools.stats.columns import Column, NumberTable
-from vlmtools.stats.correlation import KINDS, Correlation, correlation
 
 
 @dataclass(frozen=True)
