@@ -25,13 +25,11 @@ from vlmtools.stats import KINDS, coefficients, item_counts, percentile, rank_in
 from vlmtools.stats.agreement import agreements
 from vlmtools.stats.columns import read_table
 
-Line = tuple[str, str, str]
-"""What it is, the value computed here, the value published."""
+Line = tuple[str, str, str]  # what it is, the value computed here, the value published
 TWO, FOUR = ("mistral", "vicuna"), ("mistral", "llama2", "vicuna", "zephyr")
 EIGHT = (*FOUR, "beluga", "starling", "openorca", "llama2lm")
 EVIDENCE = {2: TWO, 4: FOUR, 8: EIGHT}
-HALVED = ("TruthQA_MC1", "TruthQA_MC2")
-"""Two leaderboards about one benchmark: each counts half."""
+HALVED = ("TruthQA_MC1", "TruthQA_MC2")  # two leaderboards about one benchmark: each counts half
 PUBLISHED = Path(__file__).with_name("crosscheckgpt_published.json")
 
 

@@ -1,60 +1,47 @@
-"""Responders that say what a test tells them, and count how often they were asked."""
+"""A responder that answers what a function says, and remembers what it was asked."""
 
-import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-
-from vlmtools.types import Json, Reply, Request
-
-Said = Callable[[Request], str | None]
+from vlmtools.errors import ServerError
+from vlmtools.types import Reply
 
 
-@dataclass
 class Scripted:
-    """Answers by a function of the request; None is a failure."""
+    """Args: say: prompt → text, Reply or exception; None is a failed call."""
 
-    name: str
-    say: Said
-    version: str = "1"
-    asked: list[Request] = field(default_factory=list)
-    closed: int = 0
+    name = "scripted"
 
-    def identity(self) -> Mapping[str, Json]:
-        return {"kind": "scripted", "name": self.name, "version": self.version}
+    def __init__(self, say, *, backwards=False):
+        self.say, self.backwards, self.asked, self.n_calls, self.closed = say, backwards, [], 0, 0
 
-    def answer(self, requests: Sequence[Request]) -> Iterator[tuple[Request, Reply]]:
-        for request in requests:
+    def identity(self):
+        return {"kind": "scripted"}
+
+    def answer(self, requests):
+        self.n_calls += 1
+        for request in reversed(requests) if self.backwards else requests:
             self.asked.append(request)
-            text = self.say(request)
-            error = None if text is not None else "it broke"
-            kinds = request.sample.modality if request.show_media else ()
-            yield request, Reply(text, error, 10, 5, modality=kinds)
+            said = self.say(request.sample.prompt)
+            if isinstance(said, Reply):
+                yield request, said
+            else:
+                yield request, Reply(said, error="too busy") if said is None else Reply(said)
 
-    def close(self) -> None:
+    def close(self):
         self.closed += 1
 
-
-OBJECTS = ("dog", "cat", "car", "boat", "chair", "pizza", "clock", "bird")
-
-
-def scene(item: str) -> list[str]:
-    """Three objects that belong to an item, always the same."""
-    start = int(hashlib.sha256(item.encode()).hexdigest(), 16)
-    return [OBJECTS[(start + step * 3) % len(OBJECTS)] for step in range(3)]
+    @property
+    def prompts(self):
+        return [request.sample.prompt for request in self.asked]
 
 
-def describer(lies: float) -> Said:
-    """Names the item's objects; with probability `lies` per item also one that is not there."""
+class Gone(Scripted):
+    """Answers `n` requests, then the server is gone."""
 
-    def say(request: Request) -> str:
-        item = request.sample.id
-        seen = scene(item)
-        toss = int(hashlib.sha256(f"{lies}{item}{request.draw}".encode()).hexdigest(), 16)
-        extra = (
-            [next(o for o in OBJECTS[toss % 8 :] + OBJECTS if o not in seen)]
-            if (toss >> 8) % 100 < 100 * lies
-            else []
-        )
-        return " ".join(f"There is a {thing}." for thing in (*seen, *extra))
+    def __init__(self, say, n):
+        super().__init__(say)
+        self.n = n
 
-    return say
+    def answer(self, requests):
+        for count, pair in enumerate(super().answer(requests)):
+            if count == self.n:
+                raise ServerError("the server is gone")
+            yield pair

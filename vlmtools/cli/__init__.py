@@ -16,7 +16,7 @@ RUN, ANALYSE, SETUP = "Run", "Analyse", "Set up"
 VERBS: tuple[tuple[str, str, str], ...] = (
     ("crosscheck", "crosscheck", RUN),
     ("demo", "demo", RUN),
-    # ("report", "report", ANALYSE),
+    ("report", "report", ANALYSE),
     ("correlate", "correlate", ANALYSE),
     ("list", "list_", SETUP),
     ("doctor", "doctor", SETUP),

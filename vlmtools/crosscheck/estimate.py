@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from vlmtools.crosscheck import latent
 from vlmtools.crosscheck.arrays import VoteArrays
 from vlmtools.crosscheck.score import item_scores, rank_ranges, resampled_scores, scores, sensitivity
 from vlmtools.crosscheck.table import ClaimTable
@@ -14,7 +14,6 @@ from vlmtools.crosscheck.voting import Subject, Votes
 from vlmtools.crosscheck.weights import Scheme, weights
 from vlmtools.stats import ranks
 
-latent: Any = None
 ClaimScores = dict[tuple[str, str], list[float]]
 """(item, target) → hallucination score of each claim of the answer, 0 to 1; NaN where nobody judged it."""
 

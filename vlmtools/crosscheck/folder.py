@@ -61,7 +61,7 @@ def open_run(folder: Path, setting: "CrossCheck", sources: Sequence[Responder]) 
 
 def write_ranking(store: Store, ranking: Ranking) -> None:
     """Write `ranking.json`, whole or not at all."""
-    text = json.dumps(ranking.to_json(full=True), indent=1, ensure_ascii=False, sort_keys=True)
+    text = json.dumps(ranking.to_json(full=True), indent=1, ensure_ascii=False)
     store.write_file("ranking.json", text + "\n")
 
 

@@ -76,7 +76,7 @@ def _row(book: Book, estimate: Estimate, target: int, rank: int, group: int, lev
         rank_ci=(int(best), int(last)),
         rank_loo=None if estimate.rank_loo is None else estimate.rank_loo[target],
         tie_group=group,
-        n_items=len(judged),
+        n_items=len(answered),
         n_claims=n_claims,
         claims_per_item=n_said / max(1, len(answered)),
         words_per_item=sum(len(stored.answers.text.split()) for stored in answered) / max(1, len(answered)),

@@ -25,7 +25,7 @@ class Row:
         rank_ci: Bootstrap interval of the rank.
         rank_loo: Lowest and highest rank when any one evidence model is left out; None with too few models.
         tie_group: Models with the same number are not separable at the run's confidence level.
-        n_items: Items scored.
+        n_items: Compared items that the model answered; an answer without a single claim counts as one.
         n_claims: Claims scored.
         claims_per_item: Mean number of claims of an answer: how much the model says.
         words_per_item: Mean length of an answer in words.
