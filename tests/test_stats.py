@@ -348,7 +348,8 @@ def test_many_rows_are_resampled_and_the_seed_decides() -> None:
     assert first.interval == "bootstrap over rows"
     assert first == again and first.ci != other.ci
     assert first.ci == pytest.approx(correlation(x[:], y, "pearson").ci, abs=0.15)
-    assert correlation(X, Y, n_boot=100).interval == "bootstrap over rows"
+    assert correlation(x, y, "kendall").interval == "Fieller"
+    assert correlation(X, Y, "kendall", n_boot=100).interval == "bootstrap over rows"
 
 
 @pytest.mark.parametrize(

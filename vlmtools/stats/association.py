@@ -53,9 +53,9 @@ def correlation(
 ) -> Correlation:
     """Correlation of two columns; rows with a NaN in either are dropped.
 
-    Intervals: below 50 rows Fisher's z for Pearson (standard error 1/√(n-3)), Bonett and Wright's for
-    Spearman (√((1+r²/2)/(n-3))), Fieller's for Kendall (√(.437/(n-4))); from 50 rows on the percentile
-    bootstrap over rows. A rank coefficient of exactly ±1 is entered at the next value it could have taken, so
+    Intervals: Fisher's z for Pearson (standard error 1/√(n-3)) and Bonett and Wright's for Spearman
+    (√((1+r²/2)/(n-3))) below 50 rows, the percentile bootstrap over rows from there on; Fieller's
+    (√(.437/(n-4))) for Kendall. A rank coefficient of exactly ±1 is entered at the next value it could have taken, so
     that its interval has a width. p-values: up to 8 rows exact, over all n! orders; above, t for Pearson and
     Spearman, scipy's for Kendall.
 
@@ -74,7 +74,8 @@ def correlation(
     value = float(coefficients(a, b, kind)) if len(a) > 2 else np.nan
     if np.isnan(value):
         return Correlation(kind, np.nan, (np.nan, np.nan), np.nan, len(a), "none", "none")
-    if n_boot is None and len(a) < MANY_ROWS:
+    # Kendall looks at all pairs of rows: 2,000 resamples of many rows would take minutes and gain little.
+    if n_boot is None and (len(a) < MANY_ROWS or kind == "kendall"):
         ci, interval = _formula_interval(value, len(a), kind, level)
     else:
         ci, interval = _row_bootstrap(a, b, kind, level, n_boot or N_BOOT, seed), "bootstrap over rows"
