@@ -15,11 +15,13 @@ install: .venv/installed  ## everything into .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	touch $@
 
-check: install  ## lint, types, direction of imports
+check: install  ## lint, types, direction of imports, generated files up to date
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy vlmtools adapters benchmarks scripts hatch_build.py
-	$(BIN)/lint-imports
+	$(BIN)/mypy vlmtools scripts hatch_build.py $(wildcard adapters/*.py benchmarks/*.py benchmarks/*/*.py)
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python scripts/write_docs.py --check
+	$(BIN)/python scripts/write_demo_captions.py --check
 
 test: install  ## everything that fits ten minutes on two cores
 	$(BIN)/python -m pytest -n 2 -m "not slow and not gpu"

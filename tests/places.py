@@ -1,4 +1,7 @@
-"""Where golden numbers and published data are looked for: $VLMTOOLS_GOLDEN and $VLMTOOLS_DATA, ../shared, tests/golden."""
+"""Where golden numbers and published data are looked for.
+
+In this order: $VLMTOOLS_GOLDEN or $VLMTOOLS_DATA, ../shared, tests/golden.
+"""
 
 import os
 from pathlib import Path

@@ -44,7 +44,8 @@ def look() -> Devices:
     except Exception as error:  # a broken build fails with any of OSError, ImportError, RuntimeError
         return Devices(error=f"{type(error).__name__}: {error}")
     return Devices(
-        (*_gpus(torch), *_apple(torch), _processor(torch)), cuda_build=bool(torch.version.cuda or torch.version.hip)
+        (*_gpus(torch), *_apple(torch), _processor(torch)),
+        cuda_build=bool(torch.version.cuda or torch.version.hip),
     )
 
 
