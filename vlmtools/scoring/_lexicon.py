@@ -86,8 +86,8 @@ class Lexicon:
         """
         owner: dict[tuple[str, ...], str] = {}
         for node, names in synonyms.items():
-            for name in (node, *names):
-                _claim(owner, _key(name, node), node)
+            for key in (key for name in (node, *names) for key in _keys(name, node)):
+                _claim(owner, key, node)
         phrases = [(key, " ".join(key)) for key in owner if len(key) > 1]
         return cls({" ".join(key): node for key, node in owner.items()}, _by_first_word(phrases))
 
@@ -197,19 +197,20 @@ def _by_first_word(phrases: Sequence[tuple[tuple[str, ...], str]]) -> Phrases:
     return table
 
 
-def _key(name: str, node: str) -> tuple[str, ...]:
-    key = tuple(singular(token) for token in tokens(name.lower()))
-    if not any(word.isalnum() for word in key):
+def _keys(name: str, node: str) -> set[tuple[str, ...]]:
+    """What the rules make of the name in singular, as written, and so of its plural: of bus `bu`, of buses `bus`."""
+    written = tuple(tokens(name.lower()))
+    if not any(word[0].isalnum() for word in written):
         raise BadInput(
             f"The object {node!r} has the name {name!r}, which has no word in it. "
             "Names are words or short phrases. Take it out of the vocabulary."
         )
-    return key
+    return {written, tuple(map(singular, written))}
 
 
 def _claim(owner: dict[tuple[str, ...], str], key: tuple[str, ...], node: str) -> None:
     if owner.setdefault(key, node) != node:
         raise BadInput(
-            f"The vocabulary gives {' '.join(key)!r} (in singular) to {node!r} and to {owner[key]!r}. "
+            f"The vocabulary gives {' '.join(key)!r} to {node!r} and to {owner[key]!r}. "
             "A word can name one object only. Take it from one of them."
         )

@@ -56,6 +56,7 @@ _AFTER_PADDING = _rules(
 )
 _INDEPENDENT = re.compile(r"(?:[a-z0-9,;:?!()\[\]{}<>@#$%&*/+=_.~^|\\-]|(?<=[a-z])'(?=[a-z]))+")
 _LETTERS_AND_MARK = re.compile(r"([a-z]+)([,;:?!]?)")
+_LETTERS_AND_END = re.compile(r"([a-z]+)([.,;:?!]?)")
 _CONTRACTED = frozenset({"cannot", "gimme", "lemme", "gonna", "gotta", "wanna"})
 _HAS_WORD = re.compile(r"[a-z0-9]")
 _ODD_BLANK = re.compile(r"[\x1c-\x1f]")
@@ -112,6 +113,9 @@ def _inner_word(word: str) -> tuple[str, ...]:
 @lru_cache(1 << 14)
 def _last_word(word: str) -> tuple[str, ...]:
     """The same for the last word, which may lose its period; marks alone would let it be further left."""
+    simple = _LETTERS_AND_END.fullmatch(word)
+    if simple and simple[1] not in _CONTRACTED:
+        return tuple(filter(None, simple.groups()))
     if not (_INDEPENDENT.fullmatch(word) and _HAS_WORD.search(word)):
         return ()
     return tuple(_by_rules(f"x {word}")[1:])

@@ -150,7 +150,7 @@ def load_truth(path: str | Path) -> dict[str, frozenset[str]]:
         BadInput: It cannot be read, is not of that layout, or has a name that is not one of the 80.
     """
     rows = _read_json(Path(path))
-    if not isinstance(rows, dict) or not all(isinstance(row, list) for row in rows.values()):
+    if not (isinstance(rows, dict) and all(map(_is_names, rows.values()))):
         raise BadInput(
             f"{path} is not of the layout {{image id: [objects]}}. "
             'An example: {"42": ["person", "dog"]}. `ground_truth_from_coco` makes it from COCO\'s own files.'
@@ -227,6 +227,10 @@ def _objects(names: Iterable[str]) -> frozenset[str]:
         odd = min(objects - COCO.nodes)
         raise BadInput(f"{odd!r} is not one of the 80 COCO objects.{suggest(odd, NODES)}")
     return objects
+
+
+def _is_names(value: Json) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
 def _check_ids(texts: Mapping[str, str], known: Mapping[str, Collection[str]]) -> None:
