@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from misbehaving_server import Trouble, serving
-from scripted import describer
+from describers import describer
 
 from vlmtools.types import Request, Sample
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from scripted import Scripted, describer
+from describers import Scripted, describer
 
 from vlmtools.crosscheck.budget import Budget
 from vlmtools.crosscheck.collect import Draws

@@ -35,6 +35,7 @@ class Facts:
         weights: How evidence models are weighted; empty when the record does not tell.
         level: Confidence level of the intervals, in (0, 1).
         mode: Where support comes from: `explicit`, `implicit`, `self` or `ref`.
+        same_items: Whether every model answered as many of the items.
     """
 
     n_models: int
@@ -44,6 +45,7 @@ class Facts:
     weights: str
     level: float
     mode: str
+    same_items: bool = True
 
     @property
     def percent(self) -> str:
@@ -68,6 +70,7 @@ def facts(ranking: Ranking) -> Facts:
         weights=_name(look(ranking.record, "weights")),
         mode=str(look(ranking.record, "mode")),
         level=level if isinstance(level, float) and 0 < level < 1 else 0.95,
+        same_items=len({row.n_items for row in ranking.rows}) < 2,
     )
 
 
@@ -90,8 +93,9 @@ def measured(known: Facts) -> str:
     models = _count(known.n_models, "model")
     how = [f"judge: {known.judge}"] * bool(known.judge) + [f"weights: {known.weights}"] * bool(known.weights)
     detail = f" ({', '.join(how)})" if how else ""
+    answered = "the same" if known.same_items else "parts of"
     return (
-        f"{models} answered the same {_count(known.n_items, 'item')}; each of their {known.n_claims:,} "
+        f"{models} answered {answered} {_count(known.n_items, 'item')}; each of their {known.n_claims:,} "
         f"claims was {_CHECKED.get(known.mode, _CHECKED['explicit'])}{detail}."
     )
 
