@@ -1,11 +1,15 @@
+import errno
 import json
 import math
+import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -199,8 +203,6 @@ def test_a_damaged_line_in_the_middle_is_moved_aside_byte_for_byte(tmp_path: Pat
 
 
 def test_damage_behind_the_back_of_the_index_is_found_when_the_record_is_asked_for(tmp_path: Path) -> None:
-    import os
-
     put = fill(tmp_path)
     file = tmp_path / "answers.jsonl"
     before = file.stat()
@@ -217,8 +219,6 @@ def test_damage_behind_the_back_of_the_index_is_found_when_the_record_is_asked_f
 
 
 def test_check_finds_silent_damage_everywhere(tmp_path: Path) -> None:
-    import os
-
     fill(tmp_path)
     file = tmp_path / "votes.jsonl"
     before = file.stat()
@@ -362,9 +362,6 @@ def test_what_json_cannot_hold_is_refused_and_nothing_of_the_batch_is_kept(
 
 
 def test_a_full_disk_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import errno
-    import os
-
     with Store(tmp_path) as store:
         store.append("answers", "a", {"n": 1})
         before = (tmp_path / "answers.jsonl").read_bytes()
@@ -462,3 +459,51 @@ def test_fifty_thousand_records_are_appended_in_seconds(tmp_path: Path) -> None:
                 "answers", ((f"{number:032x}", record) for number in range(start, start + 1_000))
             )
     assert time.process_time() - started < 3
+
+
+def test_a_worker_forked_during_a_run_does_not_keep_the_folder_locked(tmp_path: Path) -> None:
+    code = (
+        "import os, time; from vlmtools.store import Store\n"
+        f"store = Store({str(tmp_path)!r}); store.append('answers', 'a', {{}})\n"
+        "child = os.fork()\n"
+        "print(child, flush=True) if child else None\n"
+        "time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as run:
+        assert run.stdout is not None
+        worker = int(run.stdout.readline())
+        run.kill()
+        run.wait()
+        try:
+            with Store(tmp_path) as store:
+                assert store.count("answers") == 1
+        finally:
+            os.kill(worker, signal.SIGKILL)
+
+
+def test_an_index_that_cannot_be_written_costs_nothing_but_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patch, Store(tmp_path) as store:
+        store.append("answers", "a", {"n": 1})
+        patch.setattr("vlmtools.store.journal.put_seal", full)
+        store.close()
+    with Store(tmp_path) as store:
+        assert store.get("answers", "a") == {"key": "a", "n": 1}
+
+
+def test_threads_may_append_and_read_at_the_same_time(tmp_path: Path) -> None:
+    def work(number: int) -> None:
+        for step in range(20):
+            store.append("answers", f"{number}-{step}", {"n": step})
+            assert sum(1 for _ in store.read("answers")) > step
+
+    with Store(tmp_path) as store:
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(work, range(4)))
+        assert store.count("answers") == 80
+    with Store(tmp_path) as store:
+        assert store.repaired == {} and sum(1 for _ in store.read("answers")) == 80

@@ -7,6 +7,7 @@ from pathlib import Path
 from vlmtools.errors import StoreError, StoreLocked
 
 _TICK_NS = 20_000_000
+_held: set[int] = set()
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -83,13 +84,25 @@ def lock(path: Path) -> int:
         raise _refusal(path, holder, error) from error
     os.ftruncate(handle, 0)
     write_all(handle, f"{os.getpid()}\n".encode())
+    _held.add(handle)
     return handle
 
 
 def unlock(handle: int) -> None:
     """Let others write."""
+    _held.discard(handle)
     os.ftruncate(handle, 0)
     os.close(handle)
+
+
+def _leave_to_parent() -> None:
+    # Otherwise a forked worker that outlives a killed run would keep the folder locked.
+    while _held:
+        os.close(_held.pop())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 def _refusal(path: Path, holder: str, error: OSError) -> StoreError:

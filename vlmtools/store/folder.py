@@ -1,5 +1,6 @@
 """The run folder as one object: append, look up, read."""
 
+import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -40,6 +41,7 @@ class Store:
         self.read_only = read_only
         self._guard = threading.RLock()
         self._open = False
+        self._owner = os.getpid()
         self._lock = None if read_only else _claim(self.folder)
         _must_exist(self.folder)
         self._journal = Journal(self.folder, read_only)
@@ -85,8 +87,19 @@ class Store:
     def read(self, kind: str) -> Iterator[dict[str, Json]]:
         """Every record there is when reading begins, in file order."""
         with self._guard:
-            records = self._live().records(kind)
-        yield from records
+            journal = self._live()
+            spans, handle = journal.snapshot(kind)
+        if handle is None:
+            return
+        try:
+            for start, length in spans:
+                record = lines.decode(os.pread(handle, length, start))
+                if record is None:
+                    self._suspect(kind)
+                else:
+                    yield record
+        finally:
+            os.close(handle)
 
     def append(self, kind: str, key: str, record: Mapping[str, Json]) -> bool:
         """Keep a record; False, and nothing happens, when there is one under the key."""
@@ -180,11 +193,18 @@ class Store:
             if not self._open:
                 return
             self._open = False
+            if self._owner != os.getpid():
+                return  # a copy of the store in a forked process has nothing to write down
             try:
                 self._journal.close()
             finally:
                 if self._lock is not None:
                     unlock(self._lock)
+
+    def _suspect(self, kind: str) -> None:
+        with self._guard:
+            if self._open:
+                self._journal.forget(kind)
 
     def _live(self) -> Journal:
         if self._open:
@@ -216,7 +236,9 @@ def _claim(folder: Path) -> int:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle = lock(folder / "lock")
-    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+    except StoreError:
+        raise
+    except OSError as error:
         raise StoreError(
             f"{str(folder)!r} cannot be a run folder ({error.strerror}). A run folder is a folder this user "
             "may write to. Choose another --out."

@@ -2,8 +2,10 @@
 
 import os
 import re
+import sqlite3
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from vlmtools import lines
@@ -52,21 +54,10 @@ class Journal:
         """What stands at a place of the file; None when that is no record."""
         return lines.decode(os.pread(self._handle(kind), span[1], span[0]))
 
-    def records(self, kind: str) -> Iterator[dict[str, Json]]:
-        """Every record there is at the first step, in file order."""
+    def snapshot(self, kind: str) -> tuple[list[tuple[int, int]], int | None]:
+        """Where every record lies now, in file order, and a handle to read them with; the caller closes it."""
         spans = self.index(kind).spans(kind)
-        if not spans:
-            return
-        handle = os.dup(self._handle(kind))
-        try:
-            for start, length in spans:
-                record = lines.decode(os.pread(handle, length, start))
-                if record is not None:
-                    yield record
-                else:
-                    self.forget(kind)
-        finally:
-            os.close(handle)
+        return spans, os.dup(self._handle(kind)) if spans else None
 
     def write(self, kind: str, new: Mapping[str, bytes]) -> None:
         """Append lines under keys that are not there yet.
@@ -83,7 +74,7 @@ class Journal:
         except BaseException as error:
             os.ftruncate(handle, start)
             self.forget(kind)
-            if isinstance(error, OSError):
+            if isinstance(error, OSError | sqlite3.Error):
                 raise self._unwritten(kind, error) from error
             raise
         if time.monotonic() - self._synced >= _SYNC_S:
@@ -111,11 +102,15 @@ class Journal:
         for handle in self._handles.values():
             os.close(handle)
         self._handles.clear()
-        if not self.read_only:
-            self._shared.commit()
+        # The records are safe by now: an index that cannot be written costs one pass over them at the next opening.
+        with suppress(OSError, sqlite3.Error):
+            self._put_index()
         for index in {self._shared, *self._indexes.values()}:
             index.close()
+
+    def _put_index(self) -> None:
         if not self.read_only:
+            self._shared.commit()
             known = {kind: self._file(kind) for kind in self._indexes if self._file(kind).exists()}
             put_seal(self._database, self._seal, known, self._sealed)
 
@@ -181,9 +176,10 @@ class Journal:
             "A run folder starts empty. Choose another --out, or give the file as a recorded source."
         )
 
-    def _unwritten(self, kind: str, error: OSError) -> StoreError:
+    def _unwritten(self, kind: str, error: Exception) -> StoreError:
+        why = getattr(error, "strerror", None) or error
         return StoreError(
-            f"{str(self._file(kind))!r} cannot be written ({error.strerror}). Everything stored before is "
+            f"{str(self._file(kind))!r} cannot be written ({why}). Everything stored before is "
             "safe. Make room, or check the permissions, and run the same command again: it goes on from here."
         )
 
