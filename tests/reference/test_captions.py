@@ -8,6 +8,9 @@ from types import ModuleType
 import pytest
 from places import ROOT
 
+import vlmtools
+from vlmtools.scoring import chair
+
 CAPTIONS = ROOT / "vlmtools" / "reference" / "captions"
 
 
@@ -52,15 +55,12 @@ def test_what_is_said_to_be_absent_is_absent(script: ModuleType) -> None:
 
 
 def test_the_shares_of_inventions_are_those_of_the_readme(script: ModuleType) -> None:
-    told = dict(
-        re.findall(r"^\| `(\w+)\.jsonl` \|.*\| (\d+ of \d+) \(", (CAPTIONS / "README.md").read_text(), re.M)
-    )
     counted = {}
     for who in script.DESCRIBERS:
         teller = script.Teller(who, 0)
         named = [(thing in scene.objects) for scene in script.scenes() for thing in teller.tell(scene)[1]]
         counted[who.name] = f"{named.count(False)} of {len(named)}"
-    assert counted == told
+    assert counted == _told()
 
 
 def test_they_say_that_they_are_invented_and_stay_small() -> None:
@@ -68,3 +68,21 @@ def test_they_say_that_they_are_invented_and_stay_small() -> None:
         encoding="utf-8"
     )
     assert sum(path.stat().st_size for path in CAPTIONS.iterdir()) < 150_000
+
+
+def _told() -> dict[str, str]:
+    """Describer → the counts that the README tells, from the least to the most inventive."""
+    text = (CAPTIONS / "README.md").read_text(encoding="utf-8")
+    return dict(re.findall(r"^\| `(\w+)\.jsonl` \|.*\| (\d+ of \d+) \(", text, re.M))
+
+
+def test_chair_reads_from_the_texts_what_the_readme_tells() -> None:
+    truth = chair.load_truth(CAPTIONS / "truth.json")
+    for name, told in _told().items():
+        found = chair.score({str(row["id"]): str(row["text"]) for row in _rows(f"{name}.jsonl")}, truth)
+        assert f"{found.n_hallucinated} of {found.n_mentions}" == told, name
+
+
+def test_ranking_without_references_finds_the_true_order() -> None:
+    ranking = vlmtools.crosscheck([str(CAPTIONS / f"{name}.jsonl") for name in sorted(_told())])
+    assert [row.name for row in ranking.rows] == list(_told())
