@@ -1,8 +1,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
+.DEFAULT_GOAL := demo
 EXTRAS ?= dev
 
-.PHONY: demo install check test test-all docs build clean
+.PHONY: help demo install check test test-all docs build clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
 
 demo: install  ## rank bundled captions, offline, and write report.html
 	$(BIN)/vlmtools demo
@@ -35,5 +39,5 @@ docs: install  ## write the generated pages under docs/
 build: install  ## wheel and sdist
 	$(BIN)/python -m build
 
-clean:
+clean:  ## remove what was made, the virtual environment too
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
