@@ -10,11 +10,14 @@ from jaxtyping import Float, Int
 
 from vlmtools.crosscheck._latent_dependence import trust_of
 from vlmtools.crosscheck._latent_em import Problem, Settings, State, logit, sigmoid
+from vlmtools.crosscheck._latent_jackknife import moved_rates
 from vlmtools.crosscheck._latent_patterns import Patterns, mention_counts, pattern_counts, patterns
 from vlmtools.crosscheck.table import ClaimTable
 from vlmtools.errors import BadInput
 
 _N_NODES = 5
+_MOST_REFITTED = 1000
+"""Patterns up to which resamples are refitted."""
 _START = (0.5, 0.2)
 """Where the search starts: how often models mention what is there, and what is not."""
 
@@ -117,8 +120,8 @@ def bootstrap_rates(
 ) -> Float[np.ndarray, "boot model"]:
     """The rates in every resample of the items.
 
-    Each resample is refitted from `result` with `n_iter` EM steps, all resamples at once; the discount for copies
-    stays as it was.
+    With few distinct patterns (objects) each resample is refitted from `result` with `n_iter` EM steps; with many
+    (graded support) it is moved by one linear step. The discount for copies stays as it was.
 
     Args:
         table: The claims `result` was estimated from.
@@ -129,15 +132,18 @@ def bootstrap_rates(
     drawn = np.asarray(counts, dtype=float)
     found = patterns(table)
     problem = Problem(found, result.trust, result.settings)
-    block = max(1, int(2e7 / max(1, found.n_patterns * (_N_NODES + len(table.models)))))
+    if found.n_patterns > _MOST_REFITTED:
+        moved = moved_rates(table, found, problem, result.state, drawn)
+        return np.where(np.isnan(moved), result.rate, moved)
+    block = max(1, int(1e7 / max(1, found.n_patterns * (_N_NODES + len(table.models)))))
     parts = [
-        _resampled(table, found, problem, result, drawn[first : first + block], n_iter)
+        _refitted(table, found, problem, result, drawn[first : first + block], n_iter)
         for first in range(0, len(drawn), block)
     ]
     return np.concatenate(parts) if parts else np.zeros((0, len(table.models)))
 
 
-def _resampled(
+def _refitted(
     table: ClaimTable,
     found: Patterns,
     problem: Problem,
@@ -146,10 +152,9 @@ def _resampled(
     n_iter: int,
 ) -> Float[np.ndarray, "boot model"]:
     seen = pattern_counts(found, table.item, drawn)
-    repeated = (len(drawn), 1)
-    state = State(
-        *(np.tile(part, repeated) for part in (result.state.sees, result.state.invents, result.state.prior))
-    )
+    each = (len(drawn), 1)
+    start = result.state
+    state = State(np.tile(start.sees, each), np.tile(start.invents, each), np.tile(start.prior, each))
     for _ in range(n_iter):
         state = problem.step(state, seen)
     p_true = problem.believe(state).true[:, : found.n_patterns]

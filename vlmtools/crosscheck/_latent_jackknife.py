@@ -1,0 +1,108 @@
+"""First-order resampling of the latent-truth estimate: one linear step per resample instead of a refit.
+
+The estimate solves F(θ; w) = 0, where w says how often each pattern occurs and F is linear in w. Another w moves it
+by H⁻¹ F(θ; w), with H = -∂F/∂θ taken once, at the estimate: the infinitesimal jackknife.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Float
+
+from vlmtools.crosscheck._latent_em import Problem, State, sigmoid
+from vlmtools.crosscheck._latent_patterns import OBJECTS, Patterns, mention_counts
+from vlmtools.crosscheck.table import ClaimTable
+
+_STEP = 1e-4
+_FARTHEST = 2.0
+"""Logits that a parameter may move: beyond that the line says nothing about the curve."""
+
+Vector = Float[np.ndarray, "parameter"]
+
+
+def moved_rates(
+    table: ClaimTable, found: Patterns, problem: Problem, state: State, drawn: Float[np.ndarray, "boot item"]
+) -> Float[np.ndarray, "boot model"]:
+    """Expected share of false mentions in every resample, to first order; NaN where a model says nothing.
+
+    Args:
+        table: The claims.
+        found: Their patterns.
+        problem: The same, prepared.
+        state: The estimate in which every item counts once.
+        drawn: How often each item was drawn in each resample.
+    """
+    at = np.concatenate([state.sees[0], state.invents[0], state.prior[0]])
+    moves = _moves(table, found, problem, at, drawn)
+    true = _true(problem, at)[found.of_claim]
+    slopes = _derivative(lambda vector: _true(problem, vector), at)
+    by_model = mention_counts(table, found, np.ones(table.n_items)).T @ slopes
+    false = drawn @ per_item(table, table.mentions * (1.0 - true)[:, None]) - moves @ by_model.T
+    made = drawn @ per_item(table, table.mentions)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(np.clip(false / made, 0.0, 1.0))
+
+
+def per_item(
+    table: ClaimTable, values: Float[np.ndarray, "claim column"]
+) -> Float[np.ndarray, "item column"]:
+    """Sums of the claims' values by item."""
+    columns = [np.bincount(table.item, weights=column, minlength=table.n_items) for column in values.T]
+    return np.stack(columns, axis=1)
+
+
+def _moves(
+    table: ClaimTable, found: Patterns, problem: Problem, at: Vector, drawn: Float[np.ndarray, "boot item"]
+) -> Float[np.ndarray, "boot parameter"]:
+    seen = np.bincount(found.of_claim, minlength=found.n_patterns)
+
+    def total(vector: Vector) -> Vector:
+        return np.asarray(seen @ _equations(problem, vector) + _pull(problem, vector, at))
+
+    bend = -_derivative(total, at)
+    parts = per_item(table, _equations(problem, at)[found.of_claim])
+    moves = (drawn - 1.0) @ parts @ np.linalg.pinv(bend, rcond=1e-10).T
+    return np.asarray(np.clip(moves, -_FARTHEST, _FARTHEST))
+
+
+def _true(problem: Problem, vector: Vector) -> Float[np.ndarray, "pattern"]:
+    return np.asarray(problem.believe(_state(vector, problem.n_models)).true[0, : problem.n_seen])
+
+
+def _derivative(function: Callable[[Vector], Vector], at: Vector) -> Float[np.ndarray, "value parameter"]:
+    steps = np.eye(len(at)) * _STEP
+    return np.stack([(function(at + step) - function(at - step)) / (2 * _STEP) for step in steps], axis=1)
+
+
+def _state(vector: Vector, size: int) -> State:
+    return State(vector[None, :size], vector[None, size : 2 * size], vector[None, 2 * size :])
+
+
+def _equations(problem: Problem, vector: Vector) -> Float[np.ndarray, "pattern parameter"]:
+    """Each seen pattern's part of F, with its share of the candidates that nobody mentions."""
+    state = _state(vector, problem.n_models)
+    nodes = problem.believe(state).true_nodes[0]
+    true = nodes.sum(axis=1)
+    chance = sigmoid(state.sees[0][:, None] + problem.settings.spread * problem.settings.nodes)
+    sees = problem.says * true[:, None] - problem.asked * (nodes @ chance.T)
+    invents = (problem.says - problem.asked * sigmoid(state.invents[0])) * (1.0 - true)[:, None]
+    of = np.eye(problem.n_models + 1)[problem.prior_of]
+    of[:, OBJECTS] = 0.0
+    prior = of * (true[:, None] - sigmoid(state.prior[0]))
+    rows = np.concatenate([sees, invents, prior], axis=1)
+    if not (problem.audience >= 0).any():
+        return rows
+    hidden = np.exp(problem.unseen(state)[0])
+    shared = rows[problem.n_seen :] * (hidden / (1.0 - hidden))[:, None]
+    added = np.where((problem.audience >= 0)[:, None], shared[np.maximum(problem.audience, 0)], 0.0)
+    return np.asarray(rows[: problem.n_seen] + added)
+
+
+def _pull(problem: Problem, vector: Vector, at: Vector) -> Vector:
+    """What the prior assumptions add to F; the authors' common share is held where it is."""
+    size, settings = problem.n_models, problem.settings
+    parts = []
+    for values, middle in ((vector[:size], 0.5), (vector[size : 2 * size], 0.1)):
+        parts.append((middle - sigmoid(values)) - (values - values.mean()) / settings.pooling**2)
+    share, held = sigmoid(vector[2 * size :]), sigmoid(at[2 * size :])
+    return np.concatenate([*parts, settings.author_strength * (held.mean() - share)])
