@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
-from misbehaving_server import Trouble, serving
 from describers import describer
+from misbehaving_server import Trouble, serving
 
 from vlmtools.types import Request, Sample
 

@@ -185,6 +185,7 @@ class CrossCheck:
         settings = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "judge"}
         settings["draws"], settings["weights"] = asdict(self.draws), self.weighting
         return {
+            "judge": judge.name,
             "settings": {**settings, "evidence": list(self.evidence), "judge": dict(judge.identity())},
             "sources": {source.name: dict(source.identity()) for source in sources},
             "n_items": len(items),

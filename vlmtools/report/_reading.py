@@ -102,9 +102,15 @@ def measured(known: Facts) -> str:
 
 def meaning(known: Facts) -> str:
     """What the score is, in one line."""
+    unsupported = _SUPPORT.get(known.mode, _SUPPORT["explicit"])
+    if known.weights == "em":
+        return (
+            f"The score is the estimated share of false claims, inferred from what {unsupported}: 0 is none, 1 is all, "
+            "lower is better."
+        )
     return (
-        f"The score is the share of what a model says that {_SUPPORT.get(known.mode, _SUPPORT['explicit'])}: "
-        "0 is fully supported, 1 not at all, lower is better."
+        f"The score is the share of what a model says that {unsupported}: 0 is fully supported, 1 not at all, lower is "
+        "better."
     )
 
 
