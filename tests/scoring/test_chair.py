@@ -29,6 +29,13 @@ def captions_of(path):
     return {row["image_id"]: row["caption"] for row in rows(path)}
 
 
+def cpu_seconds(captions):
+    begin = time.process_time()
+    for caption in captions:
+        chair.score_caption(caption, frozenset({"person"}))
+    return time.process_time() - begin
+
+
 def words_of(caption):
     return [found.word for found in chair.COCO.found(caption)]
 
@@ -70,13 +77,10 @@ def test_the_cache_of_words_never_changes_a_token(path):
 
 
 @pytest.mark.golden
-def test_two_thousand_long_captions_take_well_under_a_second():
+def test_two_thousand_long_captions_take_under_a_second():
     captions = list(captions_of(published("chair/captions/opera_shikra_greedy.jsonl.gz")).values()) * 4
-    begin = time.process_time()
-    for caption in captions:
-        chair.score_caption(caption, frozenset({"person"}))
     assert len(captions) == 2000
-    assert time.process_time() - begin < 3
+    assert min(cpu_seconds(captions) for _ in range(3)) < 1
 
 
 @pytest.mark.parametrize(
