@@ -17,6 +17,9 @@ from typing import Any, Protocol, runtime_checkable
 Json = Any
 """Anything `json.dumps` writes without help."""
 
+_DRAWS_PER_SEED = 100_003
+"""More than anybody draws, so that neighbouring base seeds share no draw."""
+
 MODALITIES = ("image", "video", "audio", "text")
 
 
@@ -94,7 +97,7 @@ class Request:
     @property
     def seed(self) -> int:
         """The seed of this very call: differs between draws, equal between runs."""
-        return self.decoding.seed + self.draw
+        return self.decoding.seed * _DRAWS_PER_SEED + self.draw
 
 
 @dataclass(frozen=True, slots=True)
