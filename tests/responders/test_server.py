@@ -72,7 +72,7 @@ def test_what_is_asked_is_what_is_sent() -> None:
             "max_tokens": 33,
             "temperature": 0.7,
             "top_p": 0.9,
-            "seed": 7,
+            "seed": 500_017,
         }
     ]
 
