@@ -5,12 +5,16 @@ from jaxtyping import Bool, Float
 
 from vlmtools.crosscheck.table import ClaimTable
 
+_UNSURE = 0.5
+"""Standard error from which on a pair says nothing, in log odds."""
 
-def trust_of(table: ClaimTable, tolerance: float = 1.0, width: float = 1.0) -> Float[np.ndarray, "model"]:
-    """Weight of each model as a witness: 1 over the square root of the number of models that speak as it does.
+
+def trust_of(table: ClaimTable, tolerance: float = 1.0, width: float = 3.0) -> Float[np.ndarray, "model"]:
+    """Weight of each model as a witness: 1 over the number of models that speak as it does, itself included.
 
     Two models count as copies of one another to the degree that their log odds ratio, among claims that equally many
-    of the other models make, exceeds the median over all pairs.
+    of the other models make, surely exceeds the lower quartile over all pairs: models that see the same pictures agree
+    anyway, and most pairs are not copies. One standard error is given away for what few items cannot show.
 
     Args:
         table: Who claims what.
@@ -18,34 +22,38 @@ def trust_of(table: ClaimTable, tolerance: float = 1.0, width: float = 1.0) -> F
         width: Further excess at which they count as one model, in log odds, above 0.
     """
     size = len(table.models)
-    excess = _log_odds_ratios(table)
-    pairs = excess[np.tril_indices(size, -1)]
-    pairs = pairs[~np.isnan(pairs)]
-    if len(pairs) < 3:
+    ratio, error = _log_odds_ratios(table)
+    sure = np.tril(error < _UNSURE, -1)
+    if sure.sum() < 3:
         return np.ones(size)
-    copies = np.clip((np.nan_to_num(excess - np.median(pairs)) - tolerance) / width, 0.0, 1.0)
+    excess = np.where(error < _UNSURE, ratio - error - np.quantile(ratio[sure], 0.25), 0.0)
+    copies = np.clip((excess - tolerance) / width, 0.0, 1.0)
     np.fill_diagonal(copies, 1.0)
-    return np.asarray(copies.sum(axis=1) ** -0.5)
+    return np.asarray(1.0 / copies.sum(axis=1))
 
 
-def _log_odds_ratios(table: ClaimTable) -> Float[np.ndarray, "model model"]:
+def _log_odds_ratios(
+    table: ClaimTable,
+) -> tuple[Float[np.ndarray, "model model"], Float[np.ndarray, "model model"]]:
+    """Of every pair, with its standard error; infinite errors where nothing is known."""
     objects = table.kind >= 0
     makes = table.mentions[objects] > 0
     asked = ~np.isnan(table.support[objects]) | makes
     size = makes.shape[1]
-    result = np.full((size, size), np.nan)
+    ratio, error = np.zeros((size, size)), np.full((size, size), np.inf)
     for a in range(size):
         for b in range(a):
             both = asked[:, a] & asked[:, b]
             others = makes.sum(axis=1) - makes[:, a] - makes[:, b]
-            result[a, b] = result[b, a] = _stratified(makes[both, a], makes[both, b], others[both])
-    return result
+            found = _stratified(makes[both, a], makes[both, b], others[both])
+            ratio[a, b], error[a, b] = ratio[b, a], error[b, a] = found
+    return ratio, error
 
 
 def _stratified(
     a: Bool[np.ndarray, "claim"], b: Bool[np.ndarray, "claim"], others: Float[np.ndarray, "claim"]
-) -> float:
-    """Mantel-Haenszel log odds ratio; claims that only these two can have made cannot show the empty cell."""
+) -> tuple[float, float]:
+    """Mantel-Haenszel log odds ratio and a rough standard error; claims that only these two can have made cannot show the empty cell."""
     above = below = 0.0
     for stratum in np.unique(others[others > 0]):
         inside = others == stratum
@@ -53,4 +61,6 @@ def _stratified(
         size = len(x) + 2.0
         above += ((x & y).sum() + 0.5) * ((~x & ~y).sum() + 0.5) / size
         below += ((x & ~y).sum() + 0.5) * ((~x & y).sum() + 0.5) / size
-    return float(np.log(above / below)) if below > 0 else float("nan")
+    if not below > 0:
+        return 0.0, float("inf")
+    return float(np.log(above / below)), float(np.sqrt(0.5 / above + 0.5 / below))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from vlmtools.crosscheck.collect import wanted
 from vlmtools.crosscheck.judges.base import Judge
+from vlmtools.crosscheck.rounds import pairs
 from vlmtools.crosscheck.run import CrossCheck
 from vlmtools.crosscheck.sources import find_evidence
 from vlmtools.responders.recorded import Recorded
@@ -206,8 +207,8 @@ def _votes(
         )
         per_call = TOKENS_PER_IMAGE + 60.0
     else:
-        pairs = len(names) if setting.mode == "ref" else len(setting.pairs(names))
-        n_questions = len(samples) * pairs * max(1, setting.draws.n_samples)
+        n_pairs = len(names) if setting.mode == "ref" else len(pairs(setting, names))
+        n_questions = len(samples) * n_pairs * max(1, setting.draws.n_samples)
         per_call = chars / CHARS_PER_TOKEN + 60.0
     calls = round(n_questions * CLAIMS_PER_ANSWER)
     return [

@@ -144,6 +144,19 @@ class Ranking:
     warnings: tuple[str, ...]
     record: Mapping[str, Json]
 
+    def __str__(self) -> str:
+        """The ranking as plain text; `vlmtools report` shows more."""
+        width = max([len("model"), *(len(row.name) for row in self.rows)])
+        head = f" #  {'model':<{width}}  hallucination      95 % CI     claims"
+        level = self.record.get("settings", {}).get("level", 0.95)
+        lines = [head.replace("95 %", f"{100 * level:g} %")]
+        for row in self.rows:
+            interval = f"{row.ci[0]:.3f} – {row.ci[1]:.3f}"
+            lines.append(
+                f"{row.rank:>2}  {row.name:<{width}}  {row.score:>13.3f}  {interval}  {row.n_claims:>7,}"
+            )
+        return "\n".join([*lines, *(f"Warning: {warning}" for warning in self.warnings)])
+
     def to_json(self, *, full: bool = False) -> dict[str, Json]:
         """The documented form of `--json` (see docs/formats.md); numbers that are not finite become null.
 

@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
 from vlmtools.crosscheck.budget import Budget, Metered
@@ -13,16 +13,13 @@ from vlmtools.crosscheck.judges.base import Claim, Judge
 from vlmtools.crosscheck.notes import failure_notes, item_notes, mixed_inputs, shared_items
 from vlmtools.crosscheck.rank import ranking
 from vlmtools.crosscheck.ranking import Ranking
-from vlmtools.crosscheck.sources import find_evidence, judge_by_name
+from vlmtools.crosscheck.rounds import rounds
+from vlmtools.crosscheck.sources import judge_by_name
 from vlmtools.crosscheck.voting import (
     REFERENCE,
     Subject,
-    VoteCall,
     Votes,
-    cross_calls,
-    media_calls,
     read_back,
-    reference_calls,
     subjects,
     vote,
 )
@@ -242,7 +239,7 @@ class CrossCheck:
         progress: Progress,
     ) -> tuple[Votes, list[str]]:
         votes, missing, reasons = Votes(), 0, Tally()
-        for one, calls, stage in self._rounds(judge, sources, targets, samples, budget):
+        for one, calls, stage in rounds(self, judge, sources, targets, samples, budget):
             try:
                 tally = vote(store, one, calls, stage=stage, progress=progress, offline=offline)
             finally:
@@ -255,60 +252,6 @@ class CrossCheck:
         why = "; ".join(reasons.failed) or "no reason given"
         return votes, [f"{missing:,} votes are missing ({why}). Run the same line again to ask for them."]
 
-    def _rounds(
-        self,
-        judge: Judge,
-        sources: Sequence[Responder],
-        targets: Mapping[str, Subject],
-        samples: Mapping[str, Sample],
-        budget: Budget | None,
-    ) -> Iterable[tuple[Judge, list[tuple[str, VoteCall]], str]]:
-        """(judge, calls, name of the stage): one round, except where each evidence model is itself the judge."""
-        paid = _metered(judge, budget)
-        if self.mode == "ref":
-            if not any(sample.reference for sample in samples.values()):
-                raise BadInput(
-                    "--mode ref needs trusted answers, and no item has a `reference`. Add it to the item file."
-                )
-            yield paid, list(reference_calls(paid, targets, samples)), f"votes by {judge.name}"
-        elif self.mode == "implicit":
-            yield from self._implicit_rounds(judge, sources, targets, samples, budget)
-        else:
-            pairs = self.pairs(tuple(targets))
-            yield paid, list(cross_calls(paid, targets, samples, pairs)), f"votes by {judge.name}"
-
-    def _implicit_rounds(
-        self,
-        judge: Judge,
-        sources: Sequence[Responder],
-        targets: Mapping[str, Subject],
-        samples: Mapping[str, Sample],
-        budget: Budget | None,
-    ) -> Iterable[tuple[Judge, list[tuple[str, VoteCall]], str]]:
-        if judge.looks_at != "media":
-            raise BadInput(
-                f"--mode implicit asks models about the item itself; {judge.name!r} compares texts. Use --judge vlm."
-            )
-        chosen = find_evidence(self.evidence, tuple(targets)) or tuple(targets)
-        eyes = [source for source in sources if source.name in chosen and not isinstance(source, Recorded)]
-        if not eyes:
-            raise BadInput(
-                "--mode implicit needs models that can look: every source is a file of recorded answers. Add a "
-                "model or a server, or use --mode explicit."
-            )
-        for source in eyes:
-            looking = _metered(replace(judge, responder=source), budget)  # type: ignore[type-var]
-            calls = list(media_calls(looking, source.name, targets, samples, not self.include_self))
-            yield looking, calls, f"votes by {source.name}"
-
-    def pairs(self, models: Sequence[str]) -> list[tuple[str, str]]:
-        """(target, evidence) pairs the settings need votes for."""
-        if self.mode == "self":
-            return [(model, model) for model in models]
-        chosen = find_evidence(self.evidence, models) or tuple(models)
-        own = models if self.include_self else chosen if self.weighting == "softmax" else ()
-        return [(t, e) for t in models for e in dict.fromkeys((*chosen, t)) if t != e or t in own]
-
     def _book(self, targets: Mapping[str, Subject], items: tuple[str, ...], votes: Votes) -> Book:
         evidence = (REFERENCE,) if self.mode == "ref" else tuple(targets)
         return Book(items, tuple(targets), evidence, targets, votes)
@@ -317,10 +260,3 @@ class CrossCheck:
 def _item(sample: Sample) -> tuple[str, dict[str, Json]]:
     record = {name: value for name, value in asdict(sample).items() if value}
     return call_key("item", record), record
-
-
-def _metered(judge: Judge, budget: Budget | None) -> Judge:
-    asked = getattr(judge, "responder", None)
-    if budget is None or asked is None:
-        return judge
-    return replace(judge, responder=Metered(asked, budget))  # type: ignore[type-var]

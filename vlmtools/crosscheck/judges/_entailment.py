@@ -145,7 +145,11 @@ class OnnxModel:
         self._tokenizer.no_padding()
         self._pad = int(config.get("pad_token_id") or 0)
         self._session: Any = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-        self._inputs = [node.name for node in self._session.get_inputs()]
+        nodes = self._session.get_inputs()
+        self._inputs = [node.name for node in nodes]
+        # Some exports have a fixed batch or length; a name instead of a number means that any will do.
+        self._n_rows, self._width = (size if isinstance(size, int) else 0 for size in nodes[0].shape)
+        self.max_tokens = min(self.max_tokens, self._width or self.max_tokens)
 
     def n_tokens(self, premise: str, claim: str) -> int:
         """Length of a pair, special tokens included, uncut."""
@@ -156,15 +160,21 @@ class OnnxModel:
         self._tokenizer.enable_truncation(limit, strategy="longest_first")
         rows = self._tokenizer.encode_batch(list(pairs))
         self._tokenizer.no_truncation()
-        width = max(len(row.ids) for row in rows)
+        size = self._n_rows or len(rows)
+        tables = [self._run(rows[start : start + size]) for start in range(0, len(rows), size)]
+        found: Float[np.ndarray, "pair label"] = np.concatenate(tables)
+        return found
+
+    def _run(self, rows: list[Any]) -> Float[np.ndarray, "pair label"]:
+        width = self._width or max(len(row.ids) for row in rows)
+        filled = rows + [rows[-1]] * (self._n_rows - len(rows))
         parts = {
-            "input_ids": _padded([row.ids for row in rows], width, self._pad),
-            "attention_mask": _padded([row.attention_mask for row in rows], width, 0),
-            "token_type_ids": _padded([row.type_ids for row in rows], width, 0),
+            "input_ids": _padded([row.ids for row in filled], width, self._pad),
+            "attention_mask": _padded([row.attention_mask for row in filled], width, 0),
+            "token_type_ids": _padded([row.type_ids for row in filled], width, 0),
         }
-        found: Float[np.ndarray, "pair label"] = self._session.run(
-            None, {name: parts[name] for name in self._inputs}
-        )[0]
+        outputs = self._session.run(None, {name: parts[name] for name in self._inputs})
+        found: Float[np.ndarray, "pair label"] = outputs[0][: len(rows)]
         return found
 
 

@@ -1,0 +1,100 @@
+"""Which judge is asked what in each mode: one round of votes per judge in memory."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from vlmtools.crosscheck.budget import Budget, Metered
+from vlmtools.crosscheck.judges.base import Judge
+from vlmtools.crosscheck.sources import find_evidence
+from vlmtools.crosscheck.voting import Subject, VoteCall, cross_calls, media_calls, reference_calls
+from vlmtools.errors import BadInput
+from vlmtools.responders.recorded import Recorded
+from vlmtools.types import Responder, Sample
+
+if TYPE_CHECKING:
+    from vlmtools.crosscheck.run import CrossCheck
+
+
+def rounds(
+    setting: "CrossCheck",
+    judge: Judge,
+    sources: Sequence[Responder],
+    targets: Mapping[str, Subject],
+    samples: Mapping[str, Sample],
+    budget: Budget | None,
+) -> Iterable[tuple[Judge, list[tuple[str, VoteCall]], str]]:
+    """(judge, calls, name of the stage): one round, except where each evidence model is itself the judge.
+
+    Args:
+        setting: Mode, evidence and weights.
+        judge: Who judges; in the implicit mode each evidence model in turn takes the place of its responder.
+        sources: Who is ranked.
+        targets: Answers and claims by model.
+        samples: The items.
+        budget: What the judge's calls are paid from.
+
+    Raises:
+        BadInput: The mode needs references, or models that can look, and there are none.
+    """
+    paid = _metered(judge, budget)
+    if setting.mode == "ref":
+        if not any(sample.reference for sample in samples.values()):
+            raise BadInput(
+                "--mode ref needs trusted answers, and no item has a `reference`. Add it to the item file."
+            )
+        yield paid, list(reference_calls(paid, targets, samples)), f"votes by {judge.name}"
+    elif setting.mode == "implicit":
+        yield from _implicit(setting, judge, sources, targets, samples, budget)
+    else:
+        wanted = pairs(setting, tuple(targets))
+        yield paid, list(cross_calls(paid, targets, samples, wanted)), f"votes by {judge.name}"
+
+
+def _implicit(
+    setting: "CrossCheck",
+    judge: Judge,
+    sources: Sequence[Responder],
+    targets: Mapping[str, Subject],
+    samples: Mapping[str, Sample],
+    budget: Budget | None,
+) -> Iterable[tuple[Judge, list[tuple[str, VoteCall]], str]]:
+    if judge.looks_at != "media":
+        raise BadInput(
+            f"--mode implicit asks models about the item itself; {judge.name!r} compares texts. Use --judge vlm."
+        )
+    chosen = find_evidence(setting.evidence, tuple(targets)) or tuple(targets)
+    eyes = [source for source in sources if source.name in chosen and not isinstance(source, Recorded)]
+    if not eyes:
+        raise BadInput(
+            "--mode implicit needs models that can look: every source is a file of recorded answers. Add a "
+            "model or a server, or use --mode explicit."
+        )
+    for source in eyes:
+        looking = _metered(replace(judge, responder=source), budget)  # type: ignore[type-var]
+        calls = list(media_calls(looking, source.name, targets, samples, not setting.include_self))
+        yield looking, calls, f"votes by {source.name}"
+
+
+def pairs(setting: "CrossCheck", models: Sequence[str]) -> list[tuple[str, str]]:
+    """(target, evidence) pairs the settings need votes for.
+
+    Args:
+        setting: Mode, evidence and weights.
+        models: Every source of the run.
+
+    Raises:
+        UnknownName: An evidence model is no source of the run.
+    """
+    if setting.mode == "self":
+        return [(model, model) for model in models]
+    chosen = find_evidence(setting.evidence, models) or tuple(models)
+    own = models if setting.include_self else chosen if setting.weighting == "softmax" else ()
+    return [(t, e) for t in models for e in dict.fromkeys((*chosen, t)) if t != e or t in own]
+
+
+def _metered(judge: Judge, budget: Budget | None) -> Judge:
+    asked = getattr(judge, "responder", None)
+    if budget is None or asked is None:
+        return judge
+    return replace(judge, responder=Metered(asked, budget))  # type: ignore[type-var]
