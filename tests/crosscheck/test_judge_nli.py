@@ -214,3 +214,33 @@ def test_a_published_onnx_model_ranks_contradiction_below_entailment():
     claims = ("A dog is running.", "No animal is moving.")
     yes, no = supports(judge, [Question(claims, "A brown dog runs across the grass.", ITEM)])[0]
     assert yes > no
+
+
+class FixedShape:
+    """Stands in for onnxruntime: a graph that takes exactly 2 rows of 12 tokens and counts the real ones."""
+
+    def __init__(self, file, providers):
+        self.shapes = []
+
+    def get_inputs(self):
+        return [
+            type("Node", (), {"name": name, "shape": [2, 12]}) for name in ("input_ids", "attention_mask")
+        ]
+
+    def run(self, outputs, feed):
+        assert {name: part.shape for name, part in feed.items()} == dict.fromkeys(feed, (2, 12))
+        length = feed["attention_mask"].sum(axis=1, keepdims=True).astype(np.float32)
+        return [np.concatenate([length, -length, length * 0], axis=1)]
+
+
+def test_an_onnx_export_of_fixed_shape_is_fed_what_it_takes(tiny, tmp_path, monkeypatch):
+    (tmp_path / "model.onnx").write_bytes(b"")
+    for name in ("config.json", "tokenizer.json"):
+        (tmp_path / name).write_bytes((Path(tiny) / name).read_bytes())
+    runtime = type(sys)("onnxruntime")
+    runtime.InferenceSession = FixedShape
+    monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
+    model = open_model(tmp_path, None)
+    assert (model.max_tokens, model.labels) == (12, LABELS)
+    pairs = [("the dog", "a cat"), ("a dog", "a"), ("a dog runs . " * 9, "a cat")]
+    assert model.logits(pairs, 12)[:, 0].tolist() == [7, 6, 12]
