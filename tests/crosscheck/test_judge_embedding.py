@@ -85,6 +85,14 @@ def test_the_identity_knows_the_weights_and_not_only_their_name(minilm, tmp_path
     assert len(minilm.identity()["fingerprint"]) == 16
 
 
+def test_a_moved_folder_is_the_same_model(tmp_path):
+    for place in ("here", "there"):
+        (tmp_path / place / "model").mkdir(parents=True)
+        (tmp_path / place / "model" / "config.json").write_text("{}")
+    here, there = (Embedding(model=str(tmp_path / place / "model")).identity() for place in ("here", "there"))
+    assert here == there and str(tmp_path) not in str(here)
+
+
 def test_the_nearest_sentence_of_the_passage_counts():
     judge, _ = with_letters()
     assert supports(judge, [Question(("abc.", "op."), "Mmm. Cba. No.", ITEM)]) == {

@@ -28,7 +28,7 @@ def needed(responder: Responder | None, model: str | None, judge: str) -> Respon
     given = "no model" if model is None else f"the name {model!r}, which has not been opened"
     raise BadInput(
         f"The judge {judge!r} was given {given}. It asks a model: a local one or a server. On the command line add "
-        f"--judge-model; in Python give responder=…, for example {judge.title()}(responder=HF('…'))."
+        "--judge-model; in Python give responder=…, for example responder=HF('folder or hub id')."
     )
 
 

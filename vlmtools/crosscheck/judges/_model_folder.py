@@ -31,6 +31,16 @@ def model_folder(model: str, revision: str | None = None, *, files: tuple[str, .
     return folder if folder.is_dir() else _from_hub(model, revision, files)
 
 
+def model_name(model: str) -> str:
+    """The name that belongs into an identity: of a folder its last part only, so that it may be moved.
+
+    Args:
+        model: As for `model_folder`.
+    """
+    folder = Path(model).expanduser()
+    return folder.resolve().name if folder.is_dir() else model
+
+
 @cache
 def fingerprint(folder: Path) -> str:
     """Short SHA-256 over names and content of the files that decide what a model answers.

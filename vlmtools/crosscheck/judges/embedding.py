@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from vlmtools.crosscheck.claims import sentences
-from vlmtools.crosscheck.judges._model_folder import fingerprint, model_folder, quiet
+from vlmtools.crosscheck.judges._model_folder import fingerprint, model_folder, model_name, quiet
 from vlmtools.crosscheck.judges.base import Judge, Question, Vote
 from vlmtools.errors import BadInput
 from vlmtools.types import Json
@@ -57,7 +57,7 @@ class Embedding(Judge):
         return {
             "judge": self.name,
             "version": 1,
-            "model": self.model,
+            "model": model_name(self.model),
             "fingerprint": fingerprint(self._folder),
             "low": self.low,
             "high": self.high,

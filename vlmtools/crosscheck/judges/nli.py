@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from vlmtools.crosscheck.claims import sentences
 from vlmtools.crosscheck.judges._entailment import Entailment, columns, open_model
-from vlmtools.crosscheck.judges._model_folder import fingerprint, model_folder
+from vlmtools.crosscheck.judges._model_folder import fingerprint, model_folder, model_name
 from vlmtools.crosscheck.judges.base import Judge, Question, Vote
 from vlmtools.errors import BadInput
 from vlmtools.types import Json
@@ -54,7 +54,7 @@ class NLI(Judge):
         return {
             "judge": self.name,
             "version": 1,
-            "model": self.model,
+            "model": model_name(self.model),
             "fingerprint": fingerprint(self._folder),
             "labels": self.labels,
             "max_tokens": self.max_tokens,
