@@ -5,11 +5,11 @@ from jaxtyping import Bool, Float
 
 from vlmtools.crosscheck.table import ClaimTable
 
-_UNSURE = 0.5
-"""Standard error from which on a pair says nothing, in log odds."""
+_FEWEST = 8.0
+"""Agreements (in the Mantel-Haenszel sense) below which a pair is too seldom seen together to be called copies."""
 
 
-def trust_of(table: ClaimTable, tolerance: float = 1.0, width: float = 3.0) -> Float[np.ndarray, "model"]:
+def trust_of(table: ClaimTable, tolerance: float = 1.0, width: float = 2.0) -> Float[np.ndarray, "model"]:
     """Weight of each model as a witness: 1 over the number of models that speak as it does, itself included.
 
     Two models count as copies of one another to the degree that their log odds ratio, among claims that equally many
@@ -23,10 +23,11 @@ def trust_of(table: ClaimTable, tolerance: float = 1.0, width: float = 3.0) -> F
     """
     size = len(table.models)
     ratio, error = _log_odds_ratios(table)
-    sure = np.tril(error < _UNSURE, -1)
+    known = np.isfinite(error)
+    sure = np.tril(known, -1)
     if sure.sum() < 3:
         return np.ones(size)
-    excess = np.where(error < _UNSURE, ratio - error - np.quantile(ratio[sure], 0.25), 0.0)
+    excess = np.where(known, ratio - np.where(known, error, 0.0) - np.quantile(ratio[sure], 0.25), 0.0)
     copies = np.clip((excess - tolerance) / width, 0.0, 1.0)
     np.fill_diagonal(copies, 1.0)
     return np.asarray(1.0 / copies.sum(axis=1))
@@ -53,7 +54,10 @@ def _log_odds_ratios(
 def _stratified(
     a: Bool[np.ndarray, "claim"], b: Bool[np.ndarray, "claim"], others: Float[np.ndarray, "claim"]
 ) -> tuple[float, float]:
-    """Mantel-Haenszel log odds ratio and a rough standard error; claims that only these two can have made cannot show the empty cell."""
+    """Mantel-Haenszel log odds ratio and a rough standard error, at most 1: exact copies hardly ever differ.
+
+    Claims that nobody else makes are left out: among them the cell of neither is empty by construction.
+    """
     above = below = 0.0
     for stratum in np.unique(others[others > 0]):
         inside = others == stratum
@@ -61,6 +65,6 @@ def _stratified(
         size = len(x) + 2.0
         above += ((x & y).sum() + 0.5) * ((~x & ~y).sum() + 0.5) / size
         below += ((x & ~y).sum() + 0.5) * ((~x & y).sum() + 0.5) / size
-    if not below > 0:
+    if above < _FEWEST:
         return 0.0, float("inf")
-    return float(np.log(above / below)), float(np.sqrt(0.5 / above + 0.5 / below))
+    return float(np.log(above / below)), float(min(np.sqrt(0.5 / above + 0.5 / below), 1.0))

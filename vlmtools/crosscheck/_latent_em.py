@@ -172,7 +172,9 @@ class Problem:
         """A damped Newton step; models are pulled towards their mean, and faintly towards `middle`."""
         pull = 1.0 / self.settings.pooling**2
         chance = sigmoid(at)
-        slope = slope + (middle - chance) - (at - at.mean(axis=1, keepdims=True)) * pull
+        slope = (
+            slope + (middle - chance) - (at - at.sum(axis=1, keepdims=True) / max(self.n_models, 1)) * pull
+        )
         bend = bend + chance * (1.0 - chance) + pull
         return np.asarray(np.clip(at + np.clip(slope / bend, -1.0, 1.0), -12.0, 12.0))
 

@@ -42,7 +42,7 @@ def patterns(table: ClaimTable) -> Patterns:
     mentioned = table.mentions > 0
     sentence = table.kind < 0
     known = ~np.isnan(table.support)
-    author = np.where(mentioned.any(axis=1), mentioned.argmax(axis=1), 0)
+    author = mentioned.argmax(axis=1) if mentioned.size else np.zeros(len(mentioned), dtype=np.int64)
     # A model mentions the objects it mentions, whether or not a judge was asked about them; the author of a sentence
     # made it by definition, so its own support says nothing about the others' reliability.
     asked = np.where(sentence[:, None], known & ~mentioned, known | mentioned)

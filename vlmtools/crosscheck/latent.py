@@ -69,8 +69,8 @@ def fit(
 
     Args:
         table: Who claims what and who supports it.
-        present: Share of the plausible objects of an item that are really there, in (0, 1). Absolute rates depend
-            on it, the order of the models hardly does.
+        present: Share of the plausible objects of an item that are really there, in (0, 1). It cannot be learned
+            from the mentions; the absolute rates depend on it more than the order of the models does.
         spread: How much more easily some things that are there are noticed than others: standard deviation on the
             logit scale, at least 0. 0 makes all equally easy.
         pooling: How far models may differ in either reliability before many claims prove it: standard deviation on
@@ -116,7 +116,7 @@ def bootstrap_rates(
     table: ClaimTable,
     result: LatentTruth,
     counts: Int[np.ndarray, "boot item"],
-    n_iter: int = 30,
+    n_iter: int = 100,
 ) -> Float[np.ndarray, "boot model"]:
     """The rates in every resample of the items.
 
