@@ -5,6 +5,7 @@ Each says what was given, what exists and what to do next, and derives from the 
 
     VlmToolsError
     ├── BadInput            (ValueError)   an option, a file or a row that cannot be used as it is
+    │   ├── CannotAttach                   a method has nothing to act on in this model, or would be ignored by it
     │   ├── MissingField    (KeyError)     a row lacks a field that was asked for
     │   └── MixedModality                  rows that saw different inputs would be ranked against each other
     ├── UnknownName         (LookupError)  no such judge, patch, benchmark, family, …
@@ -32,6 +33,10 @@ class VlmToolsError(Exception):
 
 class BadInput(VlmToolsError, ValueError):
     """An option, a file or a row that cannot be used as it is."""
+
+
+class CannotAttach(BadInput):
+    """A method has nothing to act on in this model, or the model would ignore it."""
 
 
 class MissingField(BadInput, KeyError):

@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from vlmtools import registry
-from vlmtools.errors import BadInput
+from vlmtools.errors import CannotAttach
 from vlmtools.families.base import ModelFamily
 
 PROJECTIONS = ("o_proj", "out_proj", "dense", "proj", "projection", "projection_layer")
@@ -105,7 +105,7 @@ def family_of(config: Any) -> ModelFamily | None:
     name = str(getattr(config, "model_type", ""))
     if name.replace("-", "_") not in registry.names(families):
         return None
-    return registry.load(families, name, ModelFamily)()
+    return registry.load(families, name, ModelFamily)()  # type: ignore[type-abstract]
 
 
 def anatomy(model: Any, family: ModelFamily | None = None) -> Anatomy:
@@ -116,7 +116,7 @@ def anatomy(model: Any, family: ModelFamily | None = None) -> Anatomy:
         family: What is known about its `model_type`; None looks for the family's file.
 
     Raises:
-        BadInput: The decoder's attention cannot be found; the message says what was seen and which file to add.
+        CannotAttach: The decoder's attention cannot be found; the message says what was seen and which file to add.
     """
     model = bare(model)
     family = family or family_of(model.config)
@@ -124,7 +124,7 @@ def anatomy(model: Any, family: ModelFamily | None = None) -> Anatomy:
     layers = _layers(decoder)
     found = tuple(_attention(model, decoder, layers)) if decoder is not None else ()
     if not found:
-        raise BadInput(_report(model, decoder, layers))
+        raise CannotAttach(_report(model, decoder, layers))
     return Anatomy(model, family, decoder, layers, found, _vision(model), image_token(model.config))
 
 
@@ -150,11 +150,11 @@ def _decoder(model: Any) -> Any:
 
 def _layers(stack: Any) -> tuple[nn.Module, ...]:
     """The longest list of blocks that hold attention."""
-    lists = [
-        one for one in (stack.modules() if stack is not None else ()) if isinstance(one, nn.ModuleList) and len(one)
-    ]
+    parts = stack.modules() if stack is not None else ()
+    lists = [one for one in parts if isinstance(one, nn.ModuleList) and len(one)]
     holding = [one for one in lists if any(_is_attention(part) for block in one for part in block.modules())]
-    return tuple(max(holding, key=len)) if holding else ()
+    longest = sorted(holding, key=len, reverse=True)
+    return tuple(longest[0]) if longest else ()
 
 
 def _is_attention(module: nn.Module) -> bool:

@@ -68,6 +68,15 @@ class ModelFamily(ABC):
         """The module that is called with a prompt without picture: the model itself where it takes one."""
         return model
 
+    def step_inputs(self, inputs: Mapping[str, Any], n_rows: int) -> dict[str, Any]:
+        """What a pass over one new token takes besides the token, its mask and the cache.
+
+        Args:
+            inputs: Of the prompt.
+            n_rows: Rows of the batch, beams included.
+        """
+        return {}
+
 
 def tiny_text(model_type: str, **settings: Any) -> dict[str, Any]:
     """A language model of three layers, four heads and two key/value heads.

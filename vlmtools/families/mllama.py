@@ -1,5 +1,6 @@
 """Llama 3.2 Vision: the picture is read by cross-attention layers and never enters the token sequence."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from vlmtools.families.base import ModelFamily, TinyImage, noise, tiny_text
@@ -43,3 +44,10 @@ class Mllama(ModelFamily):
             "aspect_ratio_mask": torch.ones(1, 1, 1, dtype=torch.long),
         }
         return TinyImage((config.image_token_id,), inputs)
+
+    def step_inputs(self, inputs: Mapping[str, Any], n_rows: int) -> dict[str, Any]:
+        """A new token sees the tiles that the last prompt token saw."""
+        mask = inputs.get("cross_attention_mask")
+        if mask is None:
+            return {}
+        return {"cross_attention_mask": mask[:, -1:].repeat_interleave(n_rows // len(mask), 0)}

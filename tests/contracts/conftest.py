@@ -1,0 +1,1 @@
+"""Every patch file × every family file, on tiny random models that are built once and shared."""

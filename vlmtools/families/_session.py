@@ -1,0 +1,274 @@
+"""What a model is doing right now: which prompt, where its picture lies, prefill or answer.
+
+One session is shared by everything that looks into or changes the same model. It is opened by the first and closed by
+the last, and lives on the model itself, never in a global. It watches through forward pre-hooks on the model and its
+decoder, and through an instance-level wrapper of `generate` that knows where an answer starts; no class and no
+`forward` is replaced.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from vlmtools.errors import BadInput, CannotAttach
+from vlmtools.families._probe import Anatomy, anatomy, bare
+from vlmtools.families._prompt import Prompt, Removable, State, read_prompt, spread
+
+PLACE = "_vlmtools_session"
+"""The attribute of the model under which its session lies."""
+
+
+@dataclass(slots=True, eq=False)
+class Session:
+    """The state of one model while anything is attached to it.
+
+    Args:
+        anatomy: Where its parts are.
+        tokenizer: Knows frame tokens that the configuration does not name; may be None.
+    """
+
+    anatomy: Anatomy
+    tokenizer: Any = None
+    state: State = field(default_factory=State)
+    is_bare: bool = False
+    _users: int = 0
+    _stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    _on_prompt: list[Callable[[Prompt], object]] = field(default_factory=list)
+    _processors: list[Callable[[Prompt], Any]] = field(default_factory=list)
+
+    @classmethod
+    def open(cls, model: Any, tokenizer: Any = None) -> "Session":
+        """The session of a model, started if there is none; every `open` needs one `close`.
+
+        Args:
+            model: A loaded Hugging Face model, PEFT-wrapped or not.
+            tokenizer: The model's tokenizer, when known.
+
+        Raises:
+            CannotAttach: Its attention cannot be found, or it was compiled before: its hooks would be ignored.
+        """
+        refuse_compiled(model)
+        inner = bare(model)
+        found: Session | None = inner.__dict__.get(PLACE)
+        session = found or cls(anatomy(inner))
+        session.tokenizer = session.tokenizer or tokenizer
+        if found is None:
+            session._watch(model)
+        session._users += 1
+        return session
+
+    def close(self) -> None:
+        """Let go; the last one to do so takes every hook off."""
+        self._users -= 1
+        if self._users == 0:
+            self._stack.close()
+
+    @property
+    def prompt(self) -> Prompt:
+        """The prompt of the current stream.
+
+        Raises:
+            BadInput: Nobody saw it: the pass did not come through the model, or its cache was filled before.
+        """
+        if self.state.prompt is None:
+            raise BadInput(
+                "The prompt of this pass is not known: the decoder was called directly, or its cache was filled before "
+                "the method was attached. Call the whole model with input_ids, or generate."
+            )
+        return self.state.prompt
+
+    def image_keys(self, n_rows: int, n_keys: int, device: Any = None) -> Bool[Tensor, "batch key"]:
+        """Which keys of the current pass are pieces of a picture; never a generated token.
+
+        Args:
+            n_rows: Rows of the batch, beams included.
+            n_keys: Keys the attention sees: fewer than positions in sliding layers, more in static caches.
+            device: Where to put the answer.
+        """
+        image = self.prompt.image.to(device)
+        total = max(self.state.past + self.state.n_new, image.shape[1])
+        image = torch.nn.functional.pad(image, (0, max(total, n_keys) - image.shape[1]))
+        if n_keys < self.state.past + self.state.n_new:
+            image = image[:, : self.state.past + self.state.n_new][:, -n_keys:]
+        return spread(image[:, :n_keys], n_rows)
+
+    def rows_from(self, start: Int[Tensor, "batch"], n_rows: int) -> Bool[Tensor, "batch row"]:
+        """Which rows of the current pass lie at or after a position of the prompt.
+
+        Args:
+            start: A position for every prompt.
+            n_rows: Rows of the batch, beams included.
+        """
+        place = self.state.past + torch.arange(self.state.n_new, device=start.device)
+        return spread(place[None] >= start[:, None], n_rows)
+
+    def on_prompt(self, call: Callable[[Prompt], object]) -> Removable:
+        """Be told of every new prompt before its first pass; side streams are not announced.
+
+        Args:
+            call: Receives the prompt.
+        """
+        self._on_prompt.append(call)
+        return Removable(lambda: self._on_prompt.remove(call))
+
+    def add_processor(self, make: Callable[[Prompt], Any]) -> Removable:
+        """Contribute a logits processor to every `generate`, in front of the caller's own.
+
+        Args:
+            make: Makes a new processor for every call of `generate`.
+        """
+        self._processors.append(make)
+        return Removable(lambda: self._processors.remove(make))
+
+    @contextlib.contextmanager
+    def bare(self) -> Iterator[None]:
+        """Passes inside the block run as if nothing were attached, and leave no trace here."""
+        before, self.is_bare = self.is_bare, True
+        try:
+            yield
+        finally:
+            self.is_bare = before
+
+    @contextlib.contextmanager
+    def stream(self, state: State) -> Iterator[State]:
+        """Passes inside the block belong to another stream; what is attached works on them too.
+
+        Args:
+            state: Of that stream; keep it for its next passes.
+        """
+        before, self.state = self.state, state
+        try:
+            yield state
+        finally:
+            self.state = before
+
+    def _watch(self, outer: Any) -> None:
+        model = self.anatomy.model
+        with contextlib.ExitStack() as stack:
+            model.__dict__[PLACE] = self
+            stack.callback(model.__dict__.pop, PLACE, None)
+            for one in {id(outer): outer, id(model): model}.values():
+                stack.callback(one.register_forward_pre_hook(self._before_model, with_kwargs=True).remove)
+            decoder = self.anatomy.decoder
+            stack.callback(decoder.register_forward_pre_hook(self._before_decoder, with_kwargs=True).remove)
+            self._wrap_generate(stack)
+            self._stack = stack.pop_all()
+
+    def _wrap_generate(self, stack: contextlib.ExitStack) -> None:
+        model = self.anatomy.model
+        own = model.__dict__.get("generate")
+        inner = model.generate
+
+        def generate(*args: Any, **kwargs: Any) -> Any:
+            return self._generate(inner, args, kwargs)
+
+        model.__dict__["generate"] = generate
+        back = (
+            (lambda: model.__dict__.update(generate=own))
+            if own
+            else (lambda: model.__dict__.pop("generate", None))
+        )
+        stack.callback(back)
+
+    def _generate(self, inner: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if self.is_bare or self.state.side or self.state.generating:
+            return inner(*args, **kwargs)
+        _refuse_chunks(self.anatomy.model, kwargs)
+        given = _named(args, kwargs)
+        with self.stream(State(generating=True)):
+            self._begin(given)
+            ours = [make(self.prompt) for make in self._processors]
+            if ours:
+                kwargs["logits_processor"] = [*ours, *(kwargs.get("logits_processor") or [])]
+            return inner(*args, **kwargs)
+
+    def _begin(self, inputs: Mapping[str, Any]) -> None:
+        """A new prompt: note it and tell everybody."""
+        self.state.prompt = read_prompt(inputs, self.anatomy)
+        self.state.fresh, self.state.seen = True, 0
+        if not self.state.side and self.state.prompt is not None:
+            for call in tuple(self._on_prompt):
+                call(self.state.prompt)
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _before_model(self, _module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if self.is_bare or self.state.generating or _past(kwargs):
+            return
+        given = _named(args, kwargs)
+        if not (
+            self.state.fresh and self.state.is_about(given)
+        ):  # a wrapper and the model both report one pass
+            self._begin(given)
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _before_decoder(self, _module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if self.is_bare:
+            return
+        state = self.state
+        state.past, state.n_new = _past(kwargs), _n_rows(args, kwargs)
+        _refuse_restart(state)
+        known = state.fresh or state.past or (state.generating and state.prompt is not None)
+        if not known or state.past > max(state.seen, state.prompt.length if state.prompt else 0):
+            state.prompt = None
+        state.fresh, state.seen = False, state.past + state.n_new
+
+
+def refuse_compiled(model: Any) -> None:
+    """Refuse a model that was compiled: hooks added now would be ignored without a word.
+
+    Args:
+        model: The model something is about to be attached to.
+
+    Raises:
+        CannotAttach: It was compiled.
+    """
+    inner = bare(model)
+    compiled = hasattr(model, "_orig_mod") or "_compiled_call" in inner.__dict__
+    if compiled or any(getattr(part, "_compiled_call_impl", None) is not None for part in inner.modules()):
+        raise CannotAttach(
+            "The model was compiled already, and a compiled model ignores hooks that are added later. Attach to the "
+            "model first and compile it then, or load it again and leave the compiling out."
+        )
+
+
+def _refuse_chunks(model: Any, kwargs: Mapping[str, Any]) -> None:
+    config = kwargs.get("generation_config") or model.generation_config
+    if kwargs.get("prefill_chunk_size") or getattr(config, "prefill_chunk_size", None):
+        raise BadInput(
+            "prefill_chunk_size cuts the prompt into pieces, and a method would take the first piece for the whole "
+            "prompt. Leave prefill_chunk_size out while a method is attached."
+        )
+
+
+def _refuse_restart(state: State) -> None:
+    if state.generating and state.prompt and not state.past and state.n_new < state.prompt.length:
+        raise BadInput(
+            f"Inside generate a pass starts anew with {state.n_new} tokens where the prompt has {state.prompt.length}: "
+            "a second stream, as guidance_scale runs one, would be taken for the answer. Leave it out while a method "
+            "is attached."
+        )
+
+
+def _named(args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    named = dict(kwargs)
+    first = named.pop("inputs", None) if not args else args[0]
+    if first is not None and isinstance(first, Tensor) and not first.is_floating_point():
+        named.setdefault("input_ids", first)
+    return named
+
+
+def _past(kwargs: Mapping[str, Any]) -> int:
+    cache = kwargs.get("past_key_values")
+    return int(cache.get_seq_length()) if cache is not None else 0
+
+
+def _n_rows(args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:
+    for given in (kwargs.get("inputs_embeds"), kwargs.get("input_ids"), *args):
+        if isinstance(given, Tensor):
+            return int(given.shape[1])
+    return 0
