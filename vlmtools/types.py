@@ -86,6 +86,8 @@ class Request:
         draw: 0 for the single answer that is scored; 1..K for the stochastic samples used as evidence.
         first_token: Ask for the probabilities of the first new token (used by yes/no judges).
         show_media: False sends the prompt alone, although the item carries a picture.
+        raw: Local models read the prompt as it is, without their chat template. Servers have no such form: they get it
+            as one user turn.
     """
 
     sample: Sample
@@ -93,6 +95,7 @@ class Request:
     draw: int = 0
     first_token: bool = False
     show_media: bool = True
+    raw: bool = False
 
     @property
     def seed(self) -> int:

@@ -54,6 +54,11 @@ class _Ready:
         passage = self.request.show_media and self.request.sample.text is not None
         return (*(("image",) if self.image else ()), *(("text",) if passage else ()))
 
+    @property
+    def form(self) -> tuple[bool, bool]:
+        """(has a picture, is raw)."""
+        return self.image is not None, self.request.raw
+
 
 @dataclass(slots=True)
 class VLM:
@@ -124,12 +129,9 @@ class VLM:
         """
         ready = [self._opened(request) for request in requests]
         replies = {i: item for i, item in enumerate(ready) if isinstance(item, Reply)}
-        for with_image in (True, False):
-            rows = {
-                i: r
-                for i, r in enumerate(ready)
-                if isinstance(r, _Ready) and (r.image is not None) is with_image
-            }
+        # Rows of a batch share how they are tokenised: with or without pictures, templated or raw.
+        for form in ((True, False), (True, True), (False, False), (False, True)):
+            rows = {i: r for i, r in enumerate(ready) if isinstance(r, _Ready) and r.form == form}
             replies.update(zip(rows, self._run(list(rows.values())), strict=True))
         return [replies[i] for i in range(len(requests))]
 
@@ -189,7 +191,8 @@ class VLM:
         if image is not None and not takes_images(self.processor):
             why = f"{self.name} takes text only and the item has an image. Choose a model that sees."
             return Reply(None, error=why)
-        return _Ready(request, self.chat(prompt_text(request), image is not None), image)
+        asked = prompt_text(request)
+        return _Ready(request, asked if request.raw else self.chat(asked, image is not None), image)
 
     def _run(self, rows: list[_Ready]) -> list[Reply]:
         if not rows:

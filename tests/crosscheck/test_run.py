@@ -3,11 +3,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from describers import Scripted, describer
+from describers import Scripted, describer, scene
 
 from vlmtools.crosscheck.budget import Budget
 from vlmtools.crosscheck.collect import Draws
 from vlmtools.crosscheck.folder import default_folder, open_run
+from vlmtools.crosscheck.judges.vlm import VLM
 from vlmtools.crosscheck.ranking import Ranking
 from vlmtools.crosscheck.run import CrossCheck
 from vlmtools.errors import BadInput, BudgetSpent, MixedModality, StoreMismatch, UnknownName
@@ -231,3 +232,40 @@ def test_an_unknown_mode_or_weighting_lists_what_there_is(setting: CrossCheck) -
 def test_weights_that_a_mode_cannot_serve_are_refused() -> None:
     with pytest.raises(BadInput, match="one piece of evidence"):
         CrossCheck(mode="ref", weights="em").check()
+
+
+def eyes(name: str, lies: float) -> Scripted:
+    """Describes like `describer`, and when shown a statement says whether it has errors."""
+
+    def say(request: Request) -> str:
+        if request.sample.prompt == "Describe the picture.":
+            return describer(lies)(request) or ""
+        return (
+            "NO"
+            if any(f"a {thing}." in request.sample.prompt for thing in scene(request.sample.text or ""))
+            else "YES"
+        )
+
+    return Scripted(name, say)
+
+
+@pytest.mark.parametrize("two_step", [False, True])
+def test_implicit_mode_lets_every_model_look_again(tmp_path: Path, two_step: bool) -> None:
+    sources = [eyes(name, share) for name, share in {"honest": 0.0, "careless": 0.4, "dreaming": 0.9}.items()]
+    setting = CrossCheck(mode="implicit", judge=VLM(two_step=two_step), weights="uniform", n_boot=50)
+    ranking = run(tmp_path, setting, sources, samples=[replace(sample, text=sample.id) for sample in ITEMS])
+    assert [row.name for row in ranking.rows] == ["honest", "careless", "dreaming"]
+    assert ranking.rows[0].score == 0.0 and ranking.rows[0].unparsed == 0.0
+    pairs = {(vote["target"], vote["evidence"]) for vote in lines(tmp_path, "votes")}
+    assert pairs == {(t.name, e.name) for t in sources for e in sources if t is not e}
+    assert set(ranking.record["settings"]["judge"]) == {"honest", "careless", "dreaming"}
+
+
+def test_implicit_mode_needs_a_judge_that_looks(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="--judge vlm"):
+        run(tmp_path, CrossCheck(mode="implicit", judge="ngram", n_boot=50))
+
+
+def test_latent_truth_with_two_models_says_that_it_cannot_tell(tmp_path: Path) -> None:
+    ranking = run(tmp_path, CrossCheck(judge="objects", n_boot=50), models()[:2])
+    assert any("third source" in warning for warning in ranking.warnings)

@@ -1,5 +1,6 @@
 """Local models: tiny random ones, saved to disk and loaded as a hub model would be, with the network cut."""
 
+import dataclasses
 import shutil
 import socket
 from collections.abc import Callable, Iterator, Sequence
@@ -462,3 +463,20 @@ def test_temperature_and_nucleus_match_the_reference() -> None:
         rows = torch.tensor([temperature, top_p], dtype=torch.float64)[:, None].expand(2, 6)
         ours = warp(logits, *rows)
         assert torch.equal(ours, theirs)
+
+
+def test_a_raw_prompt_is_read_as_it_is_also_beside_others(
+    loaded: Callable[[str], VLM], asked: list[Request]
+) -> None:
+    vlm, plain = loaded("causal_lm"), blind(asked)[:2]
+    raw = [dataclasses.replace(request, raw=True) for request in plain]
+    mixed = texts(vlm.generate([plain[0], raw[0], plain[1], raw[1]]))
+    assert mixed == [
+        text
+        for pair in zip(texts(vlm.generate(plain)), texts(vlm.generate(raw)), strict=True)
+        for text in pair
+    ]
+    batch = vlm.inputs([raw[0].sample.prompt])
+    new = vlm.model.generate(**batch, do_sample=False, max_new_tokens=raw[0].decoding.max_new_tokens)
+    straight = vlm.tokenizer.decode(new[0, batch["input_ids"].shape[1] :], skip_special_tokens=True)
+    assert mixed[1] is not None and mixed[1].strip() == straight.strip()

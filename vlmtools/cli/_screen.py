@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from vlmtools.crosscheck.collect import Progress
 
+FEW = 20
+"""Results before a time is estimated."""
 QUIET_S = 30.0
 """Seconds between two lines of progress when the output is not a terminal."""
 
@@ -77,7 +79,8 @@ def _plain(say: Callable[[str], None]) -> "Progress":
             return
         last[0] = now
         rate = (done - already) / (now - start)
-        left = f"{(total - done) / rate / 60:.1f} min left" if rate > 0 else "no estimate yet"
+        # The first result also paid for loading the model, so it alone makes no estimate.
+        left = f"{(total - done) / rate / 60:.1f} min left" if done - already >= FEW else "no estimate yet"
         say(f"{stage}: {done:,} of {total:,}, {left}")
 
     return told

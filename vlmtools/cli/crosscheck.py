@@ -90,7 +90,7 @@ def crosscheck(
         bool, _option(SCORE, "--self/--no-self", help="A model's samples judge it too.")
     ] = False,
     paper: Annotated[
-        bool, _option(SCORE, "--paper", help="As CrossCheckGPT: softmax, its own samples included.")
+        bool, _option(SCORE, "--paper", help="As CrossCheckGPT: softmax, own samples included, its wording.")
     ] = False,
     bootstrap: Annotated[int, _option(SCORE, "--bootstrap", min=2, help="Resamples of the items.")] = 2000,
     level: Annotated[
@@ -178,7 +178,7 @@ def crosscheck(
         n_worst=worst,
         mixed_modality=mixed_modality,  # type: ignore[arg-type]
     )
-    judges = _judges(judge, mode, judge_model, model)
+    judges = _judges(judge, mode, judge_model, model, paper)
     prices = _prices(price)
     run = _Run(setting, judges, responders, found, out, offline, early_stop)
     if plan:
@@ -188,12 +188,15 @@ def crosscheck(
     _show(result, folder, json_)
 
 
-def _judges(names: list[str] | None, mode: str, judge_model: str | None, model: dict[str, Any]) -> list[Any]:
+def _judges(
+    names: list[str] | None, mode: str, judge_model: str | None, model: dict[str, Any], paper: bool
+) -> list[Any]:
     from vlmtools.crosscheck.sources import judge_by_name, resolve
 
     asked = names or ["vlm" if mode == "implicit" else "objects"]
     behind = None if judge_model is None else resolve([judge_model], model=model)[0]
-    return [judge_by_name(name, responder=behind) for name in asked]
+    published = {"raw": True, "rule": "official"} if paper else {}
+    return [judge_by_name(name, responder=behind, **published) for name in asked]
 
 
 def _prices(price: str | None) -> tuple[float, float] | None:

@@ -208,10 +208,20 @@ def by_latent_truth(
             }
             for m, name in enumerate(book.targets)
         },
-        warnings=()
-        if result.converged
-        else ("The latent-truth estimate did not converge; treat its scores as rough.",),
+        warnings=_doubts(result),
     )
+
+
+def _doubts(result: latent.LatentTruth) -> tuple[str, ...]:
+    said = []
+    if not result.identified:
+        said.append(
+            "Fewer than three models share items: votes alone cannot tell who is right, so these scores rest on what "
+            "is assumed about models in general. Add a third source."
+        )
+    if not result.converged:
+        said.append("The latent-truth estimate did not converge; treat its scores as rough.")
+    return tuple(said)
 
 
 def _row_scores(

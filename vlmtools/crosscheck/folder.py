@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vlmtools.crosscheck.ranking import Ranking
+from vlmtools.crosscheck.rounds import judge_record
 from vlmtools.errors import StoreMismatch
 from vlmtools.responders.recorded import Recorded
 from vlmtools.store import Store
@@ -26,7 +27,7 @@ def default_folder(setting: "CrossCheck", sources: Sequence[Responder], samples:
     The name depends on the sources, the items and what is asked of models, not on how the votes are weighed: another
     weighting of the same votes belongs into the same folder.
     """
-    judge = setting.judge if isinstance(setting.judge, str) else dict(setting.judge.identity())
+    judge = setting.judge if isinstance(setting.judge, str) else judge_record(setting, setting.judge, sources)
     parts = {
         "sources": sorted(source.name for source in sources),
         "items": [[sample.id, sample.prompt] for sample in samples],

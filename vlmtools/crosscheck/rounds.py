@@ -10,7 +10,7 @@ from vlmtools.crosscheck.sources import find_evidence
 from vlmtools.crosscheck.voting import Subject, VoteCall, cross_calls, media_calls, reference_calls
 from vlmtools.errors import BadInput
 from vlmtools.responders.recorded import Recorded
-from vlmtools.types import Responder, Sample
+from vlmtools.types import Json, Responder, Sample
 
 if TYPE_CHECKING:
     from vlmtools.crosscheck.run import CrossCheck
@@ -74,6 +74,18 @@ def _implicit(
         looking = _metered(replace(judge, responder=source), budget)  # type: ignore[type-var]
         calls = list(media_calls(looking, source.name, targets, samples, not setting.include_self))
         yield looking, calls, f"votes by {source.name}"
+
+
+def judge_record(setting: "CrossCheck", judge: Judge, sources: Sequence[Responder]) -> Json:
+    """What decides the verdicts; in the implicit mode, of every evidence model."""
+    if setting.mode != "implicit" or judge.looks_at != "media":
+        return dict(judge.identity())
+    eyes = [source for source in sources if not isinstance(source, Recorded)]
+    return {
+        source.name: dict(replace(judge, responder=source).identity())  # type: ignore[type-var]
+        for source in eyes
+        if not setting.evidence or source.name in setting.evidence
+    }
 
 
 def pairs(setting: "CrossCheck", models: Sequence[str]) -> list[tuple[str, str]]:

@@ -13,7 +13,7 @@ from vlmtools.crosscheck.judges.base import Claim, Judge
 from vlmtools.crosscheck.notes import failure_notes, item_notes, mixed_inputs, shared_items
 from vlmtools.crosscheck.rank import ranking
 from vlmtools.crosscheck.ranking import Ranking
-from vlmtools.crosscheck.rounds import rounds
+from vlmtools.crosscheck.rounds import judge_record, rounds
 from vlmtools.crosscheck.sources import judge_by_name
 from vlmtools.crosscheck.voting import (
     REFERENCE,
@@ -183,7 +183,7 @@ class CrossCheck:
         settings["draws"], settings["weights"] = asdict(self.draws), self.weighting
         return {
             "judge": judge.name,
-            "settings": {**settings, "evidence": list(self.evidence), "judge": dict(judge.identity())},
+            "settings": {**settings, "evidence": list(self.evidence), "judge": judge_record(self, judge, sources)},
             "sources": {source.name: dict(source.identity()) for source in sources},
             "n_items": len(items),
             "items_sha256": hashlib.sha256(json.dumps(list(items)).encode()).hexdigest(),
@@ -244,6 +244,8 @@ class CrossCheck:
                 tally = vote(store, one, calls, stage=stage, progress=progress, offline=offline)
             finally:
                 one.close()
+                if (behind := getattr(one, "responder", None)) is not None:
+                    behind.close()  # one model in memory at a time
             for reason, n in tally.failed.items():
                 reasons.failed[reason] = reasons.failed.get(reason, 0) + n
             missing += read_back(store, calls, votes)

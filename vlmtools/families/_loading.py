@@ -2,6 +2,9 @@
 
 import gc
 import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +40,8 @@ def load_model(
     if quant:
         options["quantization_config"] = _quantisation(quant, dtype)
     try:
-        return _auto_class(config).from_pretrained(name, **options, **hub)
+        with _quiet_unless_watched():
+            return _auto_class(config).from_pretrained(name, **options, **hub)
     except (OSError, ValueError) as error:
         raise BadInput(_advice(name, error, hub)) from error
 
@@ -139,3 +143,18 @@ def free_memory() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+@contextmanager
+def _quiet_unless_watched() -> Iterator[None]:
+    """Keep the loading bars of transformers out of pipes and log files."""
+    from transformers.utils import logging as bars
+
+    shown = bars.is_progress_bar_enabled()
+    if shown and not sys.stderr.isatty():
+        bars.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            bars.enable_progress_bar()

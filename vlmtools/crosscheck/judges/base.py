@@ -74,7 +74,7 @@ class Judge(ABC):
 
     @property
     def costs(self) -> bool:
-        """Whether a verdict takes a call to a model (field `responder`), which budgets count and `--offline` forbids."""
+        """Whether verdicts come from a `responder`: calls that budgets count and `--offline` forbids."""
         return hasattr(self, "responder")
 
     @abstractmethod

@@ -40,6 +40,8 @@ class Prompt(Judge):
             numbered list of verdicts is thrown away and its sentences are asked one by one.
         lenient: Read Yes and No behind asterisks, quotes and "Answer:" too; False is as published.
         template: Question with {context} and {sentence}; the default is the published one.
+        raw: Local models read the question without their chat template, as published; False (the default) writes it as
+            a user turn, which most models of today understand better. Servers always get a user turn.
 
     Reference: arXiv:2405.13684, CrossCheck-explicit.
     """
@@ -50,6 +52,7 @@ class Prompt(Judge):
     per_call: int = 1
     lenient: bool = False
     template: str = OFFICIAL
+    raw: bool = False
 
     def identity(self) -> Mapping[str, Json]:
         """Name, version, the model's own identity, templates and rules."""
@@ -60,7 +63,7 @@ class Prompt(Judge):
         several: dict[str, Json] = (
             {"per_call": self.per_call, "several": SEVERAL} if self.per_call > 1 else {}
         )
-        return {**shared, **rules, **several}
+        return {**shared, **rules, **several, **({"raw": True} if self.raw else {})}
 
     def judge(self, questions: Sequence[Question]) -> Iterator[tuple[int, tuple[Vote, ...]]]:
         """Yield each question as soon as all its sentences are judged.
@@ -140,14 +143,14 @@ class Prompt(Judge):
         first = self.read == "first_token"
         decoding = Decoding(max_new_tokens=1 if first else 5)
         sample = about(question.sample, text, media=False)
-        return Request(sample, decoding, first_token=first, show_media=False)
+        return Request(sample, decoding, first_token=first, show_media=False, raw=self.raw)
 
     def _group(self, questions: Sequence[Question], slot: Slot) -> Request:
         question = questions[slot[0]]
         lines = [f"{n}. {_one_line(question.claims[claim])}" for n, claim in enumerate(slot[1], 1)]
         text = fill(SEVERAL, context=_context(question), sentences="\n".join(lines))
         decoding = Decoding(max_new_tokens=6 * len(lines) + 4)
-        return Request(about(question.sample, text, media=False), decoding, show_media=False)
+        return Request(about(question.sample, text, media=False), decoding, show_media=False, raw=self.raw)
 
     def _read(self, reply: Reply, text: str) -> Vote:
         if self.read == "text":
