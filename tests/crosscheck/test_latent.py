@@ -250,7 +250,7 @@ def test_cheap_resamples_follow_full_refits(graded: bool) -> None:
     cheap = bootstrap_rates(table, result, counts)
     full = np.array([fit(table, item_weights=row.astype(float)).rate for row in counts])
     error = np.sqrt(((cheap - full) ** 2).mean(axis=0))
-    assert (error < 0.25 * full.std(axis=0) + 0.002).all()
+    assert error.max() < 0.25 * full.std(axis=0).max()
 
 
 def test_bootstrap_intervals_cover_the_rates_when_the_assumptions_hold() -> None:
