@@ -30,7 +30,9 @@ def build(name: str, attention: str = "sdpa", seed: int = 0) -> Any:
     from transformers import AutoModelForImageTextToText
 
     torch.manual_seed(seed)
-    model = AutoModelForImageTextToText.from_config(family(name).tiny_config(), attn_implementation=attention).eval()
+    model = AutoModelForImageTextToText.from_config(
+        family(name).tiny_config(), attn_implementation=attention
+    ).eval()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for part in model.parameters():
@@ -47,7 +49,7 @@ def tiny(name: str, attention: str = "sdpa") -> Any:
 
 
 def patch(name: str, neutral: bool = False) -> Patch:
-    """With its default strength, or with the one that changes nothing; layers that a tiny model does not have are not asked for."""
+    """Acting on a model of three layers, or set to change nothing."""
     kind = registry.load(patches, name, Patch)  # type: ignore[type-abstract]
     return kind.neutral() if neutral else kind.tiny()
 

@@ -5,7 +5,7 @@ weights and offloading. It is installed once with gain 1, which is exact, and it
 model compiled afterwards follows without compiling again.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,8 +15,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from vlmtools.errors import CannotAttach
 from vlmtools.families._probe import Attention
-from vlmtools.families._prompt import spread
+from vlmtools.families._prompt import Removable, spread
 from vlmtools.families._session import Session
 
 Watch = Callable[[Attention, Tensor], None]
@@ -115,3 +116,33 @@ def device_of(module: nn.Module) -> torch.device:
         return torch.device(execution)
     here = next((one.device for one in module.parameters()), torch.device("cpu"))
     return torch.device("cpu") if here.type == "meta" else here
+
+
+def fold_heads(attention: Attention, heads: Sequence[int], factor: float) -> Removable:
+    """Multiply the columns of the output projection that belong to some heads: the same as a gain, at no cost.
+
+    Args:
+        attention: The module.
+        heads: Whose columns.
+        factor: 1 leaves the weights alone.
+
+    Raises:
+        CannotAttach: The weight is packed, or not in memory.
+    """
+    weight = getattr(attention.o_proj, "weight", None)
+    width = attention.n_heads * attention.head_dim
+    if weight is None or weight.is_meta or not weight.is_floating_point() or weight.shape[-1] != width:
+        raise CannotAttach(
+            f"The weight of {attention.name}'s output projection is quantised or offloaded, so nothing can be folded "
+            "into it. Attach the method instead: its hook works there."
+        )
+    columns = torch.zeros(attention.n_heads, dtype=torch.bool)
+    columns[list(heads)] = True
+    columns = columns.repeat_interleave(attention.head_dim).to(weight.device)
+    before = weight.data[:, columns].clone()
+    weight.data[:, columns] *= factor
+
+    def restore() -> None:
+        weight.data[:, columns] = before
+
+    return Removable(restore)

@@ -88,7 +88,7 @@ class Attached:
     """
 
     def __init__(self, live: Live, stack: ExitStack) -> None:
-        self._live, self._stack = live, stack
+        self.live, self._stack = live, stack
 
     def __enter__(self) -> Self:
         """It is on already."""
@@ -104,7 +104,7 @@ class Attached:
 
     def status(self) -> Status:
         """Modules, heads and tokens it works on, and what it could not do as asked."""
-        return self._live.status
+        return self.live.status
 
 
 class Patch(ABC):
@@ -149,6 +149,11 @@ class Patch(ABC):
     @abstractmethod
     def neutral(cls) -> Self:
         """The setting that leaves every logit bit-identical."""
+
+    @classmethod
+    def tiny(cls) -> Self:
+        """A setting that acts on a model of three layers; for the tests that every patch inherits."""
+        return cls()
 
 
 def _opened(target: Any) -> tuple[Any, Any]:
