@@ -90,12 +90,23 @@ class Session:
             n_keys: Keys the attention sees: fewer than positions in sliding layers, more in static caches.
             device: Where to put the answer.
         """
-        image = self.prompt.image.to(device)
-        total = max(self.state.past + self.state.n_new, image.shape[1])
-        image = torch.nn.functional.pad(image, (0, max(total, n_keys) - image.shape[1]))
-        if n_keys < self.state.past + self.state.n_new:
-            image = image[:, : self.state.past + self.state.n_new][:, -n_keys:]
-        return spread(image[:, :n_keys], n_rows)
+        return self.keys(self.prompt.image, n_rows, n_keys, device)
+
+    def keys(
+        self, chosen: Bool[Tensor, "batch seq"], n_rows: int, n_keys: int, device: Any = None
+    ) -> Bool[Tensor, "row key"]:
+        """Positions of the prompt as keys of the current pass.
+
+        Args:
+            chosen: One row per prompt.
+            n_rows: Rows of the batch, beams included.
+            n_keys: Keys the attention sees: fewer than positions in sliding layers, more in static caches.
+            device: Where to put the answer.
+        """
+        chosen, total = chosen.to(device), self.state.past + self.state.n_new
+        wide = torch.nn.functional.pad(chosen, (0, max(total, n_keys, chosen.shape[1]) - chosen.shape[1]))
+        first = max(0, total - n_keys)  # sliding layers have forgotten what lies before
+        return spread(wide[:, first : first + n_keys], n_rows)
 
     def rows_from(self, start: Int[Tensor, "batch"], n_rows: int) -> Bool[Tensor, "batch row"]:
         """Which rows of the current pass lie at or after a position of the prompt.

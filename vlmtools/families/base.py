@@ -43,6 +43,8 @@ class ModelFamily(ABC):
     """False where the picture never enters the token sequence and is reached by cross-attention alone."""
     plain_positions: ClassVar[bool] = True
     """False where a picture's tokens have positions of their own kind (M-RoPE), computed from the picture."""
+    patch_tokens: ClassVar[bool] = False
+    """True where every patch of the vision tower becomes one image token, in order."""
     class_token: ClassVar[bool] = False
     """True where the vision tower starts with a class token."""
 

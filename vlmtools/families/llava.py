@@ -9,6 +9,7 @@ class Llava(ModelFamily):
     """LLaVA 1.5 and models in its layout."""
 
     class_token: ClassVar[bool] = True
+    patch_tokens: ClassVar[bool] = True
 
     def tiny_config(self) -> Any:
         """CLIP with nine patches, Llama with four heads over two key/value heads."""

@@ -9,6 +9,7 @@ class PaliGemma(ModelFamily):
     """PaliGemma and PaliGemma 2."""
 
     token_inputs: ClassVar[tuple[str, ...]] = ("token_type_ids",)
+    patch_tokens: ClassVar[bool] = True
 
     def tiny_config(self) -> Any:
         """SigLIP with nine patches, Gemma with one key/value head."""
