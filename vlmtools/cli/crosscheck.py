@@ -1,5 +1,6 @@
 """`vlmtools crosscheck`: rank models by hallucination without references."""
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -81,7 +82,10 @@ def crosscheck(
     min_tokens: Annotated[
         int, _option(JUDGE, "--min-tokens", min=0, help="Drop sentences with fewer words.")
     ] = 0,
-    weights: Annotated[str, _option(SCORE, "--weights", help="em, uniform, softmax, loo, or auto.")] = "auto",
+    weights: Annotated[
+        str,
+        _option(SCORE, "--weights", help="em, uniform, softmax, loo; auto: em for objects, else uniform."),
+    ] = "auto",
     beta: Annotated[float, _option(SCORE, "--beta", help="Temperature of softmax and loo.")] = 0.1,
     average: Annotated[
         str, _option(SCORE, "--average", help="micro: over claims; macro: over items.")
@@ -133,6 +137,8 @@ def crosscheck(
     Run the same line again to resume. `vlmtools crosscheck a.jsonl b.jsonl c.jsonl` ranks recorded answers with
     no model at all.
     """
+    if offline:
+        os.environ["HF_HUB_OFFLINE"] = "1"  # judges that name a hub model must not reach for it either
     from vlmtools.crosscheck.api import load_samples
     from vlmtools.crosscheck.budget import Budget
     from vlmtools.crosscheck.collect import Draws

@@ -193,7 +193,7 @@ def by_latent_truth(
     np.add.at(made, table.item, table.mentions)
     np.add.at(false, table.item, table.mentions * per_claim[:, None])
     arrays = book.arrays()
-    plain = sensitivity(arrays, replace(scheme, weights="uniform"), betas=())
+    plain = sensitivity(arrays, replace(scheme, weights="uniform"))
     return Estimate(
         score=np.asarray(result.rate),
         boot=latent.bootstrap_rates(table, result, counts),

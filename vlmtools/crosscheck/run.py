@@ -42,7 +42,7 @@ class CrossCheck:
             each claim. `self`: a model's own samples are. `ref`: a trusted answer is (needs items with `reference`).
         judge: Name of a judge, `name:key=value,…`, or a `Judge`.
         weights: `em` treats the truth of each claim as latent (docs/latent-truth.md); `uniform`, `softmax` and `loo`
-            weigh evidence models (see `Scheme`). `auto` is `em` where models check each other, else `uniform`.
+            weigh evidence models (see `Scheme`). `auto` is `em` for objects, else `uniform`.
         beta: Temperature of `softmax` and `loo`, above 0.
         average: `micro` pools all claims, `macro` averages items.
         include_self: Whether a model's own samples are part of its evidence, as in the paper. False compares all models
@@ -77,11 +77,19 @@ class CrossCheck:
     mixed_modality: Literal["refuse", "mark"] = "refuse"
 
     @property
+    def claim_unit(self) -> str:
+        """What answers are really split into."""
+        if self.unit != "auto":
+            return self.unit
+        judge = judge_by_name(self.judge) if isinstance(self.judge, str) else self.judge
+        return judge.unit
+
+    @property
     def weighting(self) -> str:
-        """The weights really used."""
+        """The weights really used; `auto` takes latent truth for objects, which several models can mention."""
         if self.weights != "auto":
             return self.weights
-        return "em" if self.mode in ("explicit", "implicit") else "uniform"
+        return "em" if self.mode in ("explicit", "implicit") and self.claim_unit == "object" else "uniform"
 
     @property
     def scheme(self) -> Scheme:
@@ -156,7 +164,7 @@ class CrossCheck:
         full = {**self.record(judge, sources, tallies, items), **(record or {})}
         return ranking(
             book,
-            self.estimate(book, judge),
+            self.estimate(book),
             by_id(samples),
             level=self.level,
             n_worst=self.n_worst,
@@ -164,13 +172,13 @@ class CrossCheck:
             record=full,
         )
 
-    def estimate(self, book: Book, judge: Judge) -> Estimate:
+    def estimate(self, book: Book) -> Estimate:
         """Scores of a run's targets from its claims and votes."""
         from vlmtools.stats import item_counts
 
         counts = item_counts(len(book.items), self.n_boot, self.seed)
         if self.weighting == "em":
-            return by_latent_truth(book, self._unit(judge) == "object", self.scheme, counts)
+            return by_latent_truth(book, self.claim_unit == "object", self.scheme, counts)
         return by_votes(book, self.scheme, counts)
 
     def record(
@@ -183,7 +191,11 @@ class CrossCheck:
         settings["draws"], settings["weights"] = asdict(self.draws), self.weighting
         return {
             "judge": judge.name,
-            "settings": {**settings, "evidence": list(self.evidence), "judge": judge_record(self, judge, sources)},
+            "settings": {
+                **settings,
+                "evidence": list(self.evidence),
+                "judge": judge_record(self, judge, sources),
+            },
             "sources": {source.name: dict(source.identity()) for source in sources},
             "n_items": len(items),
             "items_sha256": hashlib.sha256(json.dumps(list(items)).encode()).hexdigest(),
@@ -211,11 +223,8 @@ class CrossCheck:
                 source.close()
         return answered, tallies
 
-    def _unit(self, judge: Judge) -> str:
-        return judge.unit if self.unit == "auto" else self.unit
-
     def _splitter(self, judge: Judge) -> Callable[[str], tuple[Claim, ...]]:
-        if self._unit(judge) == "object":
+        if self.claim_unit == "object":
             own = getattr(judge, "split", None)
             if own is None:
                 from vlmtools.crosscheck.judges.objects import Objects
