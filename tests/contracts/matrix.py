@@ -113,3 +113,22 @@ def attached(one: Patch, model: Any) -> Iterator[Attached]:
         pytest.skip(f"refused: {reason}")
     with on:
         yield on
+
+
+def cases() -> list[Any]:
+    """Every patch × every family; pairs with less varied families are left to the slow run."""
+    return [
+        pytest.param(one, kind, id=f"{one}-{kind}", marks=() if kind in VARIED else pytest.mark.slow)
+        for one in PATCHES
+        for kind in FAMILIES
+    ]
+
+
+varied = pytest.mark.parametrize(("name", "kind"), cases())
+PAIR = ((5, 6, 7), (8, 9))
+"""The texts of two prompts of different length."""
+
+
+def single(kind: str, i: int, pair: tuple[tuple[int, ...], ...] = PAIR) -> dict[str, Tensor]:
+    """Row `i` of `inputs(kind, pair)` alone, without padding."""
+    return inputs(kind, (pair[i],), seed=i)

@@ -1,0 +1,123 @@
+"""Every patch under every attention kernel, half precision, 4-bit weights, offloading and compiling."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from matrix import PAIR, answer, attached, build, hooks, inputs, kernels, logits, patch, tiny, varied
+
+from vlmtools.errors import CannotAttach
+
+
+@varied
+def test_eager_and_sdpa_agree(name: str, kind: str) -> None:
+    batch = inputs(kind, PAIR)
+    found = []
+    for attention in ("sdpa", "eager"):
+        with attached(patch(name), tiny(kind, attention)):
+            found.append(logits(tiny(kind, attention), batch))
+    torch.testing.assert_close(found[0], found[1], atol=2e-3, rtol=1e-3)
+
+
+@pytest.mark.slow
+@varied
+def test_flex_agrees(name: str, kind: str) -> None:
+    batch = inputs(kind, PAIR)
+    try:
+        model = tiny(kind, "flex_attention")
+        logits(model, batch)
+    except (ValueError, RuntimeError, NotImplementedError) as reason:
+        pytest.skip(f"flex does not run this model here: {str(reason)[:80]}")
+    with attached(patch(name), tiny(kind)):
+        expected = logits(tiny(kind), batch)
+    with attached(patch(name), model):
+        torch.testing.assert_close(logits(model, batch), expected, atol=2e-3, rtol=1e-3)
+
+
+@varied
+def test_half_precision_runs_and_neutral_is_exact_there_too(name: str, kind: str) -> None:
+    model = build(kind).to(torch.bfloat16)
+    batch = {key: v.to(torch.bfloat16) if v.is_floating_point() else v for key, v in inputs(kind).items()}
+    before = logits(model, batch)
+    with attached(patch(name, neutral=True), model):
+        assert torch.equal(logits(model, batch), before)
+    with attached(patch(name), model):
+        changed = logits(model, batch)
+        assert changed.dtype == torch.bfloat16
+        assert changed.isfinite().all()
+        answer(model, batch)
+    assert torch.equal(logits(model, batch), before)
+
+
+@varied
+def test_a_model_compiled_before_is_refused(name: str, kind: str) -> None:
+    compiled = torch.compile(build(kind), backend="eager")
+    with pytest.raises(CannotAttach, match="compile"):
+        patch(name).attach(compiled)
+    in_place = build(kind)
+    in_place.compile(backend="eager")
+    with pytest.raises(CannotAttach, match="compile"):
+        patch(name).attach(in_place)
+
+
+@pytest.mark.slow
+@varied
+def test_a_model_compiled_after_attaching_follows_the_patch(name: str, kind: str) -> None:
+    torch.compiler.reset()
+    model, batch = build(kind), inputs(kind)
+    before = logits(model, batch)
+    with attached(patch(name), model):
+        expected = logits(model, batch)
+        compiled = torch.compile(model, backend="eager")
+        torch.testing.assert_close(logits(compiled, batch), expected, atol=1e-4, rtol=1e-4)
+        other = inputs(kind, ((8, 9),), seed=1)
+        torch.testing.assert_close(logits(compiled, other), logits(model, other), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(logits(compiled, batch), before, atol=1e-4, rtol=1e-4)
+    torch.compiler.reset()
+
+
+@pytest.mark.slow
+@varied
+def test_four_bit_weights(name: str, kind: str, tmp_path: Path) -> None:
+    model = _loaded(kind, tmp_path, quantization_config=_nf4())
+    batch = inputs(kind)
+    before = logits(model, batch)
+    with attached(patch(name, neutral=True), model):
+        assert torch.equal(logits(model, batch), before)
+    with attached(patch(name), model):
+        assert logits(model, batch).isfinite().all()
+        answer(model, batch)
+    assert torch.equal(logits(model, batch), before)
+
+
+@pytest.mark.slow
+@varied
+def test_weights_offloaded_to_disk(name: str, kind: str, tmp_path: Path) -> None:
+    from accelerate import disk_offload
+
+    model, batch = build(kind), inputs(kind)
+    with attached(patch(name), model):
+        expected = logits(model, batch), answer(model, batch)
+    disk_offload(model, tmp_path, execution_device=torch.device("cpu"))
+    before = logits(model, batch), hooks(model), kernels(model)
+    with attached(patch(name), model):
+        assert torch.equal(logits(model, batch), expected[0])
+        assert answer(model, batch) == expected[1]
+    assert torch.equal(logits(model, batch), before[0])
+    assert (hooks(model), kernels(model)) == before[1:]
+
+
+def _nf4() -> Any:
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.float32
+    )
+
+
+def _loaded(kind: str, folder: Path, **options: Any) -> Any:
+    from transformers import AutoModelForImageTextToText
+
+    build(kind).save_pretrained(folder)
+    return AutoModelForImageTextToText.from_pretrained(folder, **options).eval()
