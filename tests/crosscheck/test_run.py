@@ -269,3 +269,22 @@ def test_implicit_mode_needs_a_judge_that_looks(tmp_path: Path) -> None:
 def test_latent_truth_with_two_models_says_that_it_cannot_tell(tmp_path: Path) -> None:
     ranking = run(tmp_path, CrossCheck(judge="objects", n_boot=50), models()[:2])
     assert any("third source" in warning for warning in ranking.warnings)
+
+
+def test_latent_truth_shows_its_own_ranks_without_each_model(tmp_path: Path) -> None:
+    ranking = run(tmp_path, CrossCheck(judge="objects", n_boot=50))
+    assert {f"without {name}" for name in ("honest", "careless", "dreaming")} < ranking.sensitivity.keys()
+    assert all(set(ranks.values()) <= {1, 2, 3} for ranks in ranking.sensitivity.values())
+    assert all(
+        row.rank_loo is not None and row.rank_loo[0] <= row.rank <= row.rank_loo[1] for row in ranking.rows
+    )
+
+
+def test_a_model_that_claims_nothing_is_ranked_under_latent_truth_and_refused_by_plain_weights(
+    tmp_path: Path,
+) -> None:
+    sources = [*models(), Scripted("mute", lambda _request: "Nothing to see.")]
+    ranking = run(tmp_path / "a", CrossCheck(judge="objects", n_boot=50), sources)
+    assert next(row for row in ranking.rows if row.name == "mute").n_claims == 0
+    with pytest.raises(BadInput, match="mute"):
+        run(tmp_path / "b", CrossCheck(judge="objects", weights="uniform", n_boot=50), sources)

@@ -12,6 +12,7 @@ from vlmtools.crosscheck.score import item_scores, rank_ranges, resampled_scores
 from vlmtools.crosscheck.table import ClaimTable
 from vlmtools.crosscheck.voting import Subject, Votes
 from vlmtools.crosscheck.weights import Scheme, weights
+from vlmtools.errors import BadInput
 from vlmtools.stats import ranks
 
 ClaimScores = dict[tuple[str, str], list[float]]
@@ -193,14 +194,14 @@ def by_latent_truth(
     np.add.at(made, table.item, table.mentions)
     np.add.at(false, table.item, table.mentions * per_claim[:, None])
     arrays = book.arrays()
-    plain = sensitivity(arrays, replace(scheme, weights="uniform"))
+    without = _without_each(table, np.asarray(result.rate))
     return Estimate(
         score=np.asarray(result.rate),
         boot=latent.bootstrap_rates(table, result, counts),
         per_item=np.divide(false, made, out=np.full(made.shape, np.nan), where=made > 0),
         claims=_row_scores(book, table, per_claim, shared),
-        rank_loo=_latent_rank_range(table, np.asarray(result.rate)),
-        sensitivity=plain,
+        rank_loo=_rank_range([ranks(result.rate), *without.values()]),
+        sensitivity=_latent_sensitivity(arrays, scheme, without),
         extra={
             name: {
                 "sensitivity": float(result.sensitivity[m]),
@@ -242,25 +243,36 @@ def _row_scores(
     return found
 
 
-def _latent_rank_range(
-    table: ClaimTable, rate: Float[np.ndarray, "model"]
-) -> tuple[tuple[int, int], ...] | None:
+def _without_each(table: ClaimTable, rate: Float[np.ndarray, "model"]) -> dict[str, Int[np.ndarray, "model"]]:
     """Ranks when each model in turn falls silent: the others are estimated without it, it keeps its own score."""
     size = len(table.models)
     if size < 3:
-        return None
-    seen = [ranks(rate)]
-    for silent in range(size):
+        return {}
+    found = {}
+    for silent, name in enumerate(table.models):
         others = [model for model in range(size) if model != silent]
         without = rate.copy()
         without[others] = latent.fit(table.take(others)).rate
-        seen.append(ranks(without))
-    return tuple(
-        (int(low), int(high)) for low, high in zip(np.min(seen, axis=0), np.max(seen, axis=0), strict=True)
-    )
+        found[name] = ranks(without)
+    return found
 
 
-def item_order(subjects: Mapping[str, Subject], samples: Sequence[str]) -> tuple[str, ...]:
-    """Items that at least one model answered, in run order."""
-    answered = {item for subject in subjects.values() for item in subject.stored}
-    return tuple(item for item in samples if item in answered)
+def _latent_sensitivity(
+    arrays: VoteArrays, scheme: Scheme, without: Mapping[str, Int[np.ndarray, "model"]]
+) -> dict[str, dict[str, int]]:
+    """Ranks under the plain weightings, and under latent truth without each model."""
+    try:
+        plain = sensitivity(arrays, replace(scheme, weights="uniform"))
+    except BadInput:
+        plain = {}  # a model without a single claim has a latent-truth score but no plain one
+    shown = {name: dict(row) for name, row in plain.items() if not name.startswith("without ")}
+    for silent, row in without.items():
+        shown[f"without {silent}"] = dict(zip(arrays.targets, row.tolist(), strict=True))
+    return shown
+
+
+def _rank_range(tables: Sequence[Int[np.ndarray, "model"]]) -> tuple[tuple[int, int], ...] | None:
+    if len(tables) < 2:
+        return None
+    low, high = np.min(tables, axis=0), np.max(tables, axis=0)
+    return tuple((int(best), int(worst)) for best, worst in zip(low, high, strict=True))
