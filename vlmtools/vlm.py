@@ -7,7 +7,7 @@ bare prompt without picture.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from vlmtools.families._loading import (
     load_model,
 )
 from vlmtools.families._processors import load_processor, takes_images
+from vlmtools.families._streamer import Streamer, decoder
 from vlmtools.families._templates import write_chat
 from vlmtools.media import load_image, prompt_text
 from vlmtools.types import Decoding, Reply, Request, Sample
@@ -39,6 +40,7 @@ _NEUTRAL = {
     "no_repeat_ngram_size": 0,
     "min_length": 0,
 }
+_BEAMS = {"length_penalty": 1.0, "early_stopping": False, "num_return_sequences": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,7 @@ class VLM:
         processor: Its processor, or its tokenizer when it takes text only.
         name: Shown in tables and messages.
         allow_urls: Fetch pictures from `http(s)` URLs.
+        num_beams: Beams of greedy answers, from 1; 1 is no beam search.
         largest_batch: The largest batch known to fit memory; None until a batch did not fit.
     """
 
@@ -76,6 +79,7 @@ class VLM:
     processor: Any
     name: str = "model"
     allow_urls: bool = False
+    num_beams: int = 1
     largest_batch: int | None = field(default=None, init=False)
 
     @classmethod
@@ -135,6 +139,25 @@ class VLM:
             replies.update(zip(rows, self._run(list(rows.values())), strict=True))
         return [replies[i] for i in range(len(requests))]
 
+    def stream(self, request: Request, show: Callable[[str], object]) -> Reply:
+        """Answer one request and show the text as it is written; the pieces together are the answer.
+
+        With beams, which change their minds, the answer comes in one piece at the end.
+
+        Args:
+            request: The request.
+            show: Receives each new piece of text.
+        """
+        ready = self._opened(request)
+        if isinstance(ready, Reply):
+            return ready
+        streamer = Streamer(decoder(self.tokenizer), show) if self.num_beams == 1 else None
+        done, problem = self._attempt([ready], streamer)
+        reply = done[0] if done else Reply(None, error=problem, modality=ready.modality)
+        if streamer is None and reply.text:
+            show(reply.text)
+        return reply
+
     def close(self) -> None:
         """Let go of the model and give its memory back."""
         self.model = self.processor = None
@@ -191,6 +214,9 @@ class VLM:
         if image is not None and not takes_images(self.processor):
             why = f"{self.name} takes text only and the item has an image. Choose a model that sees."
             return Reply(None, error=why)
+        if self.num_beams > 1 and request.decoding.temperature > 0:
+            why = f"{self.num_beams} beams search, a temperature draws; one excludes the other. Use temperature 0."
+            return Reply(None, error=why)
         asked = prompt_text(request)
         return _Ready(request, asked if request.raw else self.chat(asked, image is not None), image)
 
@@ -208,13 +234,15 @@ class VLM:
             log.warning("%s: a batch of %d does not fit memory, going on with %d", self.name, len(rows), half)
         return self._run(rows[:half]) + self._run(rows[half:])
 
-    def _attempt(self, rows: list[_Ready]) -> tuple[list[Reply] | None, str]:
+    def _attempt(
+        self, rows: list[_Ready], streamer: Streamer | None = None
+    ) -> tuple[list[Reply] | None, str]:
         """Replies, or why there are none; the exception is dropped, because it holds the batch's memory."""
         training = self.model.training
         if training:
             self.model.eval()
         try:
-            return self._replies(rows), ""
+            return self._replies(rows, streamer), ""
         # whatever a processor or model raises for one odd item must not end the run
         except Exception as error:
             if not is_out_of_memory(error):
@@ -226,7 +254,7 @@ class VLM:
         free_memory()
         return None, _OUT_OF_MEMORY
 
-    def _replies(self, rows: list[_Ready]) -> list[Reply]:
+    def _replies(self, rows: list[_Ready], streamer: Streamer | None = None) -> list[Reply]:
         from vlmtools.decoding import RowSampler, cut, new_tokens
 
         images = [row.image for row in rows if row.image is not None]
@@ -235,7 +263,8 @@ class VLM:
         ends = self._end_tokens()
         new = self.model.generate(
             **batch,
-            **_NEUTRAL,
+            **(_NEUTRAL | ({**_BEAMS, "num_beams": self.num_beams} if self.num_beams > 1 else {})),
+            **({"streamer": streamer} if streamer else {}),
             logits_processor=[sampler],
             max_new_tokens=max(row.request.decoding.max_new_tokens for row in rows),
             eos_token_id=ends or None,
@@ -250,15 +279,13 @@ class VLM:
             replace(
                 self._reply(ids, ends, row),
                 n_prompt_tokens=int(n),
-                first_token=self._first(sampler.first, i, row),
+                first_token=self._first(sampler.first, i * self.num_beams, row),
             )
             for i, (ids, n, row) in enumerate(zip(written, read, rows, strict=True))
         ]
 
     def _reply(self, ids: list[int], ends: Sequence[int], row: _Ready) -> Reply:
-        text = self.tokenizer.decode(
-            ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
-        ).strip()
+        text = decoder(self.tokenizer)(ids).strip()
         whole = bool(ids) and ids[-1] in ends
         return Reply(text, n_new_tokens=len(ids), modality=row.modality, truncated=not whole)
 

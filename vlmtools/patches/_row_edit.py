@@ -50,8 +50,13 @@ class RowEdit:
             attention: The modules.
 
         Raises:
-            CannotAttach: Their kernel cannot be wrapped.
+            CannotAttach: There are none, or their kernel cannot be wrapped.
         """
+        if not attention:
+            raise CannotAttach(
+                f"{live.status.patch.name} is set to layers this model does not have: its decoder has "
+                f"{len(live.anatomy.layers)}, counted from 0. Choose other layers in its settings."
+            )
         session = live.session
         plans = [
             Plan(

@@ -1,6 +1,7 @@
 """A model on this machine answers: any Hugging Face vision-language or text model, by hub name or folder."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,11 +10,14 @@ from typing import Any, Literal
 from vlmtools.errors import BadInput
 from vlmtools.families._loading import check_options
 from vlmtools.fingerprint import revision_of
+from vlmtools.responders._patched import Attachable, attach_all, identity_of, label_of
 from vlmtools.types import Json, Reply, Request
 from vlmtools.vlm import VLM, load
 
 DECODING_VERSION = 1
 """Raised whenever this package would draw another answer from the same model and request."""
+PATCHING_VERSION = 1
+"""Raised whenever a patch of the same name and settings would change another answer."""
 FIRST_GUESS = {"cpu": 4, "mps": 4}
 """Batch size tried first by `auto`, by device; elsewhere 16."""
 
@@ -30,11 +34,13 @@ class HF:
         revision: Branch, tag or commit of a hub model.
         trust_remote_code: Run Python code that comes with the checkpoint.
         offline: Never reach the network.
-        name: Shown in tables; None takes the model's own name and its quantisation.
+        name: Shown in tables; None takes the model's own name, its quantisation and its patches.
         allow_urls: Fetch pictures from `http(s)` URLs.
+        patches: Attached in this order while the model is loaded; they are part of what an answer is stored under.
+        num_beams: Beams of greedy answers, from 1; 1 is no beam search.
 
     Raises:
-        BadInput: An option does not exist.
+        BadInput: An option does not exist, or a patch has a function as setting.
     """
 
     def __init__(
@@ -48,18 +54,31 @@ class HF:
         offline: bool = False,
         name: str | None = None,
         allow_urls: bool = False,
+        patches: Sequence[Attachable] = (),
+        num_beams: int = 1,
     ) -> None:
         check_options(dtype, quant)
+        if num_beams < 1:
+            raise BadInput(f"There cannot be {num_beams} beams. One beam is no beam search; give 1 or more.")
         if batch_size != "auto" and batch_size < 1:
             raise BadInput(f"The batch size is {batch_size!r}. It is a whole number from 1, or 'auto'.")
         self.model, self.quant, self.dtype, self.batch_size = str(model), quant, dtype, batch_size
         self.trust_remote_code, self.offline, self.allow_urls = trust_remote_code, offline, allow_urls
-        self.name = name or "-".join(part for part in (Path(self.model).name, quant) if part)
+        self.patches, self.num_beams = tuple(patches), num_beams
+        self._patching = [identity_of(patch) for patch in self.patches]
+        self.name = name or self._own_name()
         self._asked_revision, self._revision = revision, ""
         self._vlm: VLM | None = None
+        self._attached = ExitStack()
 
     def __repr__(self) -> str:
-        return f"HF({self.model!r}, quant={self.quant!r}, dtype={self.dtype!r})"
+        more = f", patches={list(self.patches)!r}" if self.patches else ""
+        return f"HF({self.model!r}, quant={self.quant!r}, dtype={self.dtype!r}{more})"
+
+    def _own_name(self) -> str:
+        beams = f"{self.num_beams}beams" if self.num_beams > 1 else None
+        base = "-".join(part for part in (Path(self.model).name, self.quant, beams) if part)
+        return "+".join([base, *map(label_of, self.patches)])
 
     @property
     def revision(self) -> str:
@@ -83,7 +102,13 @@ class HF:
             "transformers": version("transformers"),
             "images": "torchvision" if find_spec("torchvision") else "pillow",
             "decoding": DECODING_VERSION,
+            **self._changes(),
         }
+
+    def _changes(self) -> dict[str, Json]:
+        """Named only where there are any, so that answers stored without them keep their keys."""
+        patched = {"patches": self._patching, "patching": PATCHING_VERSION} if self.patches else {}
+        return patched | ({"num_beams": self.num_beams} if self.num_beams > 1 else {})
 
     def answer(self, requests: Sequence[Request]) -> Iterator[tuple[Request, Reply]]:
         """Yield each request with its reply, a batch at a time.
@@ -102,10 +127,15 @@ class HF:
             yield from zip(batch, vlm.generate(batch), strict=True)
 
     def load(self) -> VLM:
-        """The model, loaded now if it is not yet."""
+        """The model with its patches, loaded now if it is not yet.
+
+        Raises:
+            BadInput: It cannot be loaded.
+            CannotAttach: A patch does not fit it.
+        """
         if self._vlm is None:
             folder = Path(self.model).expanduser().is_dir()
-            self._vlm = load(
+            vlm = load(
                 self.model,
                 dtype=self.dtype,
                 quant=self.quant,
@@ -113,11 +143,14 @@ class HF:
                 trust_remote_code=self.trust_remote_code,
                 local_files_only=self.offline,
             )
-            self._vlm.name, self._vlm.allow_urls = self.name, self.allow_urls
+            vlm.name, vlm.allow_urls, vlm.num_beams = self.name, self.allow_urls, self.num_beams
+            self._attached = attach_all(self.patches, vlm)
+            self._vlm = vlm
         return self._vlm
 
     def close(self) -> None:
-        """Let go of the model and give its memory back; a later question loads it again."""
+        """Take the patches off, let go of the model and give its memory back; a later question loads it again."""
+        self._attached.close()
         if self._vlm is not None:
             self._vlm.close()
             self._vlm = None
