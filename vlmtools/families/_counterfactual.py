@@ -1,7 +1,7 @@
 """The same prompt without its picture: tokens cut out, masked, or the pixels blank."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Int
@@ -13,6 +13,10 @@ from vlmtools.families._prompt import Prompt
 
 FORWARD = ("input_ids", "attention_mask", "position_ids")
 """What every family's `forward` takes for text."""
+Removal = Literal["drop", "mask", "blank"]
+"""Cut the picture's tokens out, mask them where they are, or show a picture of one mean colour."""
+Inputs = Mapping[str, Any]
+"""Inputs of a model by name."""
 
 
 def positions(real: Bool[Tensor, "batch seq"]) -> Int[Tensor, "batch seq"]:
@@ -105,3 +109,23 @@ def _packed(values: Tensor, keep: Tensor, fill: int) -> Tensor:
 def _padding(parts: Anatomy) -> int:
     found = getattr(parts.model.config.get_text_config(decoder=True), "pad_token_id", None)
     return int(found) if found is not None and found >= 0 else 0
+
+
+def removed(
+    how: Removal | Callable[[Inputs], Inputs], prompt: Prompt, parts: Anatomy, tokenizer: Any
+) -> Inputs:
+    """The inputs of a prompt without its picture, in the way asked for.
+
+    Args:
+        how: `drop` the tokens, `mask` them in place, `blank` the pixels, or a function of the inputs.
+        prompt: With picture.
+        parts: Of the model.
+        tokenizer: Knows frame tokens that the configuration does not name; may be None.
+    """
+    if how == "drop":
+        return without_image(prompt, parts, tokenizer)
+    if how == "mask":
+        return masked_image(prompt, parts)
+    if how == "blank":
+        return blank_image(prompt, parts)
+    return for_forward(how(for_forward(prompt.inputs, parts)), parts)

@@ -2,21 +2,20 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from vlmtools.errors import BadInput
-from vlmtools.families import _counterfactual as counterfactual
+from vlmtools.families._counterfactual import Removal, for_forward, removed
 from vlmtools.families._probe import Anatomy, Attention
 from vlmtools.families._prompt import Prompt, State, read_prompt, spread
 from vlmtools.families._vhd import Distance, above_median, drop_outliers, head_divergence
 from vlmtools.patches._head_gain import HeadGain, fold_heads
 from vlmtools.patches.base import Attached, Handle, Inputs, Live, Patch
 
-Removal = Literal["drop", "mask", "blank"]
 Heads = Mapping[int, tuple[int, ...]]
 """Layer → heads."""
 
@@ -107,7 +106,7 @@ class VHR(Patch):
         """
         with self.attach(target) as on, torch.no_grad():
             live = on.live
-            live.anatomy.model(**counterfactual.for_forward(inputs, live.anatomy), use_cache=False)
+            live.anatomy.model(**for_forward(inputs, live.anatomy), use_cache=False)
             return dict(on.status().heads)
 
     def fold(self, target: Any) -> Attached:
@@ -182,7 +181,8 @@ class _Reinforcement:
     def _run_without(self, prompt: Prompt, many: int) -> None:
         """One pass without the picture; the last position's head outputs are kept."""
         parts = self.live.anatomy
-        inputs = _without(self.patch.counterfactual, prompt, self.live)
+        tokenizer = self.live.session.tokenizer
+        inputs = removed(self.patch.counterfactual, prompt, parts, tokenizer)
         wide = {
             name: v.repeat_interleave(many, 0) if isinstance(v, Tensor) else v for name, v in inputs.items()
         }
@@ -250,14 +250,3 @@ def _shows_something(prompt: Prompt, parts: Anatomy) -> bool:
     if parts.family is not None and not parts.family.image_in_text:
         return prompt.inputs.get("pixel_values") is not None
     return prompt.has_image
-
-
-def _without(how: Removal | Callable[[Inputs], Inputs], prompt: Prompt, live: Live) -> Inputs:
-    parts = live.anatomy
-    if how == "drop":
-        return counterfactual.without_image(prompt, parts, live.session.tokenizer)
-    if how == "mask":
-        return counterfactual.masked_image(prompt, parts)
-    if how == "blank":
-        return counterfactual.blank_image(prompt, parts)
-    return how(prompt.inputs)
