@@ -1,0 +1,55 @@
+"""Which layers a method works on, when its paper names layers of a decoder of one depth."""
+
+from vlmtools.errors import CannotAttach
+from vlmtools.families._probe import Attention
+from vlmtools.patches.base import Live, chosen_layers
+
+Layers = tuple[int, ...] | None
+"""Layer numbers, negative ones from the end; None takes the paper's."""
+PAPER_DEPTH = 32
+"""Layers of the 7B decoders that all these papers name their layers for."""
+
+
+def scaled_layers(first: int, last: int, n_layers: int) -> tuple[int, ...]:
+    """The paper's layers at another depth: the same share of the way up, and at least one.
+
+    Args:
+        first: The first of them in a decoder of 32 layers.
+        last: The last of them, included.
+        n_layers: Layers of this decoder.
+    """
+    start = first * n_layers // PAPER_DEPTH
+    stop = -(-(last + 1) * n_layers // PAPER_DEPTH)
+    return tuple(range(start, max(stop, start + 1)))
+
+
+def attention_in(live: Live, wanted: Layers, first: int, last: int) -> tuple[Attention, ...]:
+    """The attention modules of the layers asked for.
+
+    Args:
+        live: The model; scaling is noted in its status.
+        wanted: The user's choice; None takes the paper's.
+        first: The paper's first layer of 32.
+        last: The paper's last, included.
+
+    Raises:
+        BadInput: There is no such layer.
+        CannotAttach: None of these layers has attention.
+    """
+    parts = live.anatomy
+    n_layers = len(parts.layers)
+    layers = (
+        scaled_layers(first, last, n_layers) if wanted is None else chosen_layers(tuple(wanted), n_layers)
+    )
+    found = tuple(one for one in parts.attention if one.layer in layers)
+    if not found:
+        having = sorted({one.layer for one in parts.attention})
+        raise CannotAttach(
+            f"None of the layers {list(layers)} has attention; these have: {having}. Choose among them with layers=(…)."
+        )
+    if wanted is None and n_layers != PAPER_DEPTH:
+        live.status.note(
+            f"Layers {layers[0]} to {layers[-1]} of {n_layers}: the paper's {first} to {last} of {PAPER_DEPTH}, "
+            "scaled; no measurement supports the choice at this depth."
+        )
+    return found
