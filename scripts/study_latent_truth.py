@@ -8,6 +8,7 @@ images, and in each group ranks the whole set, subsets of 2 to 6 files, and the 
 consistency (`uniform`), textbook Dawid-Skene (`crude`) and `em` it prints, averaged over the sets of a row: how many
 pairs of models are in the right order (pairs whose CHAIR_i differs by less than .005 do not count), Spearman, Pearson,
 the mean absolute error of the rates and their bias. The second does the same on made-up models. Takes a minute.
+For sentences see study_latent_sentences.py.
 """
 
 import argparse

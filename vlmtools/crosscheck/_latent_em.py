@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from vlmtools.crosscheck._latent_patterns import OBJECTS, Patterns
+from vlmtools.crosscheck._latent_patterns import Patterns
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,6 @@ class Settings:
     present: float
     spread: float
     pooling: float
-    author_strength: float
     nodes: Float[np.ndarray, "node"]
     node_weights: Float[np.ndarray, "node"]
 
@@ -26,7 +25,6 @@ class State:
 
     sees: Float[np.ndarray, "boot model"]
     invents: Float[np.ndarray, "boot model"]
-    prior: Float[np.ndarray, "boot prior"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,8 @@ def logit(probability: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape
     return np.asarray(np.log(probability) - np.log1p(-probability))
 
 
-def _log_sigmoid(value: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
+def log_sigmoid(value: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
+    """Logarithm of the probability, safe for large values."""
     return np.asarray(-np.logaddexp(0.0, -value))
 
 
@@ -60,17 +59,17 @@ def believe(
     state: State,
     says: Float[np.ndarray, "pattern model"],
     silent: Float[np.ndarray, "pattern model"],
-    prior: Float[np.ndarray, "boot pattern"],
     settings: Settings,
 ) -> Belief:
     """E-step: how likely each pattern is true, and its log-likelihood."""
     seen = state.sees[:, :, None] + settings.spread * settings.nodes
-    if_true = says @ _log_sigmoid(seen) + silent @ _log_sigmoid(-seen) + np.log(settings.node_weights)
+    if_true = says @ log_sigmoid(seen) + silent @ log_sigmoid(-seen) + np.log(settings.node_weights)
     false = (
-        says @ _log_sigmoid(state.invents)[:, :, None] + silent @ _log_sigmoid(-state.invents)[:, :, None]
+        says @ log_sigmoid(state.invents)[:, :, None] + silent @ log_sigmoid(-state.invents)[:, :, None]
     )[:, :, 0]
-    if_true = if_true + _log_sigmoid(prior)[:, :, None]
-    false = false + _log_sigmoid(-prior)
+    prior = logit(np.clip(np.array(settings.present), 1e-6, 1.0 - 1e-6))
+    if_true = if_true + log_sigmoid(prior)
+    false = false + log_sigmoid(-prior)
     top = np.maximum(if_true.max(axis=2), false)
     parts = np.exp(if_true - top[:, :, None])
     total = parts.sum(axis=2) + np.exp(false - top)
@@ -93,7 +92,6 @@ class Problem:
         self.says = np.concatenate([found.says, np.zeros((objects, found.says.shape[1]))])
         self.asked = np.concatenate([found.asked, found.audiences]).astype(float)
         self.silent = self.asked - self.says
-        self.prior_of = np.concatenate([found.prior, np.full(objects, OBJECTS)])
         self.trust = trust
         self.audience = found.audience
         self.n_seen = found.n_patterns
@@ -101,8 +99,7 @@ class Problem:
 
     def believe(self, state: State) -> Belief:
         """Beliefs about the seen patterns, then about the claims that nobody makes (one per audience)."""
-        prior = state.prior[:, self.prior_of]
-        return believe(state, self.says * self.trust, self.silent * self.trust, prior, self.settings)
+        return believe(state, self.says * self.trust, self.silent * self.trust, self.settings)
 
     def weights(
         self, state: State, seen: Float[np.ndarray, "boot pattern"]
@@ -117,8 +114,7 @@ class Problem:
     def unseen(self, state: State) -> Float[np.ndarray, "boot audience"]:
         """Log-probability that a candidate is mentioned by nobody."""
         rows = slice(self.n_seen, None)
-        prior = state.prior[:, self.prior_of[rows]]
-        log = believe(state, self.says[rows], self.silent[rows], prior, self.settings).log_likelihood
+        log = believe(state, self.says[rows], self.silent[rows], self.settings).log_likelihood
         return np.asarray(np.minimum(log, np.log(0.98)))
 
     def log_likelihood(
@@ -138,20 +134,22 @@ class Problem:
         belief = self.believe(state)
         true = belief.true_nodes * weight[:, :, None]
         false = weight - true.sum(axis=2)
-        sees = self._newton_sees(state.sees, true)
-        invents = self._newton_invents(state.invents, false)
-        return State(sees, invents, self._prior(true.sum(axis=2), weight))
+        return State(self.newton(state.sees, true), self._newton_invents(state.invents, false))
 
-    def _newton_sees(
-        self, sees: Float[np.ndarray, "boot model"], true: Float[np.ndarray, "boot pattern node"]
+    def newton(
+        self,
+        at: Float[np.ndarray, "boot model"],
+        held: Float[np.ndarray, "boot pattern node"],
+        middle: float = 0.5,
     ) -> Float[np.ndarray, "boot model"]:
-        asked = np.matmul(self.asked.T, true)
-        said = np.matmul(self.says.T, true.sum(axis=2)[:, :, None])[:, :, 0]
+        """M-step for the models' levels under one answer, of which `held` claims are thought at each node."""
+        asked = np.matmul(self.asked.T, held)
+        said = np.matmul(self.says.T, held.sum(axis=2)[:, :, None])[:, :, 0]
         for _ in range(2):
-            chance = sigmoid(sees[:, :, None] + self.settings.spread * self.settings.nodes)
+            chance = sigmoid(at[:, :, None] + self.settings.spread * self.settings.nodes)
             slope = said - (asked * chance).sum(axis=2)
-            sees = self._move(sees, slope, (asked * chance * (1.0 - chance)).sum(axis=2), middle=0.5)
-        return sees
+            at = self._move(at, slope, (asked * chance * (1.0 - chance)).sum(axis=2), middle)
+        return at
 
     def _newton_invents(
         self, invents: Float[np.ndarray, "boot model"], false: Float[np.ndarray, "boot pattern"]
@@ -177,16 +175,3 @@ class Problem:
         )
         bend = bend + chance * (1.0 - chance) + pull
         return np.asarray(np.clip(at + np.clip(slope / bend, -1.0, 1.0), -12.0, 12.0))
-
-    def _prior(
-        self, true: Float[np.ndarray, "boot pattern"], weight: Float[np.ndarray, "boot pattern"]
-    ) -> Float[np.ndarray, "boot prior"]:
-        """Authors' shares of true sentences, pulled towards the share of all; objects keep their assumption."""
-        of = np.eye(self.n_models + 1)[self.prior_of]
-        of[:, OBJECTS] = 0.0
-        said, held = weight @ of, true @ of
-        overall = (held.sum(axis=1, keepdims=True) + 1.0) / (said.sum(axis=1, keepdims=True) + 2.0)
-        strength = self.settings.author_strength
-        share = (held + strength * overall) / (said + strength)
-        share[:, OBJECTS] = self.settings.present
-        return np.asarray(logit(np.clip(share, 1e-6, 1.0 - 1e-6)))

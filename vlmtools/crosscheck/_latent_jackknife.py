@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Float
 
 from vlmtools.crosscheck._latent_em import Problem, State, sigmoid
-from vlmtools.crosscheck._latent_patterns import OBJECTS, Patterns, mention_counts
+from vlmtools.crosscheck._latent_patterns import Patterns, mention_counts
+from vlmtools.crosscheck._latent_sentences import SentenceBelief
 from vlmtools.crosscheck.table import ClaimTable
 
 _STEP = 1e-4
@@ -32,7 +33,7 @@ def moved_rates(
         state: The estimate in which every item counts once.
         drawn: How often each item was drawn in each resample.
     """
-    at = np.concatenate([state.sees[0], state.invents[0], state.prior[0]])
+    at = np.concatenate([state.sees[0], state.invents[0]])
     moves = _moves(table, found, problem, at, drawn)
     true = _true(problem, at)[found.of_claim]
     slopes = _derivative(lambda vector: _true(problem, vector), at)
@@ -57,7 +58,7 @@ def _moves(
     seen = np.bincount(found.of_claim, minlength=found.n_patterns)
 
     def total(vector: Vector) -> Vector:
-        return np.asarray(seen @ _equations(problem, vector) + _pull(problem, vector, at))
+        return np.asarray(seen @ _equations(problem, vector) + _pull(problem, vector))
 
     bend = -_derivative(total, at)
     parts = per_item(table, _equations(problem, at)[found.of_claim])
@@ -75,21 +76,22 @@ def _derivative(function: Callable[[Vector], Vector], at: Vector) -> Float[np.nd
 
 
 def _state(vector: Vector, size: int) -> State:
-    return State(vector[None, :size], vector[None, size : 2 * size], vector[None, 2 * size :])
+    return State(vector[None, :size], vector[None, size:])
 
 
 def _equations(problem: Problem, vector: Vector) -> Float[np.ndarray, "pattern parameter"]:
     """Each seen pattern's part of F, with its share of the candidates that nobody mentions."""
     state = _state(vector, problem.n_models)
-    nodes = problem.believe(state).true_nodes[0]
+    belief, spread = problem.believe(state), problem.settings.spread * problem.settings.nodes
+    nodes = belief.true_nodes[0]
     true = nodes.sum(axis=1)
-    chance = sigmoid(state.sees[0][:, None] + problem.settings.spread * problem.settings.nodes)
+    chance = sigmoid(state.sees[0][:, None] + spread)
     sees = problem.says * true[:, None] - problem.asked * (nodes @ chance.T)
     invents = (problem.says - problem.asked * sigmoid(state.invents[0])) * (1.0 - true)[:, None]
-    of = np.eye(problem.n_models + 1)[problem.prior_of]
-    of[:, OBJECTS] = 0.0
-    prior = of * (true[:, None] - sigmoid(state.prior[0]))
-    rows = np.concatenate([sees, invents, prior], axis=1)
+    if isinstance(belief, SentenceBelief):
+        chance = sigmoid(state.invents[0][:, None] + spread)
+        invents = problem.says * (1.0 - true)[:, None] - problem.asked * (belief.false_nodes[0] @ chance.T)
+    rows = np.concatenate([sees, invents], axis=1)
     if not (problem.audience >= 0).any():
         return rows
     hidden = np.exp(problem.unseen(state)[0])
@@ -98,11 +100,10 @@ def _equations(problem: Problem, vector: Vector) -> Float[np.ndarray, "pattern p
     return np.asarray(rows[: problem.n_seen] + added)
 
 
-def _pull(problem: Problem, vector: Vector, at: Vector) -> Vector:
-    """What the prior assumptions add to F; the authors' common share is held where it is."""
-    size, settings = problem.n_models, problem.settings
+def _pull(problem: Problem, vector: Vector) -> Vector:
+    """What the prior assumptions add to F."""
+    size, pooling = problem.n_models, problem.settings.pooling
     parts = []
-    for values, middle in ((vector[:size], 0.5), (vector[size : 2 * size], 0.1)):
-        parts.append((middle - sigmoid(values)) - (values - values.mean()) / settings.pooling**2)
-    share, held = sigmoid(vector[2 * size :]), sigmoid(at[2 * size :])
-    return np.concatenate([*parts, settings.author_strength * (held.mean() - share)])
+    for values, middle in ((vector[:size], 0.5), (vector[size:], 0.1)):
+        parts.append((middle - sigmoid(values)) - (values - values.mean()) / pooling**2)
+    return np.concatenate(parts)

@@ -5,10 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from vlmtools.crosscheck._latent_votes import decided
 from vlmtools.crosscheck.table import ClaimTable
-
-OBJECTS = 0
-"""Number of the prior that all object claims share; the sentences of model m have prior m + 1."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +16,6 @@ class Patterns:
     Args:
         says: How far each model makes or supports the claim, 0 to 1; 0 where it was not asked.
         asked: Whether the model could have made or supported it.
-        prior: Which prior the claim has: `OBJECTS`, or 1 + its author.
         audience: Which of `audiences` could have made it; -1 for sentences.
         audiences: Distinct sets of models that were asked about an item, the candidates for unseen claims.
         of_claim: Pattern of each claim of the table.
@@ -26,7 +23,6 @@ class Patterns:
 
     says: Float[np.ndarray, "pattern model"]
     asked: Bool[np.ndarray, "pattern model"]
-    prior: Int[np.ndarray, "pattern"]
     audience: Int[np.ndarray, "pattern"]
     audiences: Bool[np.ndarray, "audience model"]
     of_claim: Int[np.ndarray, "claim"]
@@ -34,7 +30,7 @@ class Patterns:
     @property
     def n_patterns(self) -> int:
         """How many distinct patterns there are."""
-        return len(self.prior)
+        return len(self.says)
 
 
 def patterns(table: ClaimTable) -> Patterns:
@@ -42,27 +38,24 @@ def patterns(table: ClaimTable) -> Patterns:
     mentioned = table.mentions > 0
     sentence = table.kind < 0
     known = ~np.isnan(table.support)
-    author = mentioned.argmax(axis=1) if mentioned.size else np.zeros(len(mentioned), dtype=np.int64)
     # A model mentions the objects it mentions, whether or not a judge was asked about them; the author of a sentence
     # made it by definition, so its own support says nothing about the others' reliability.
     asked = np.where(sentence[:, None], known & ~mentioned, known | mentioned)
     said = np.where(known, np.clip(table.support, 0.0, 1.0), mentioned)
+    said[sentence] = decided(said[sentence], asked[sentence])
     said = np.where(asked, said, 0.0)
-    prior = np.where(sentence, author + 1, OBJECTS)
-    keys = np.column_stack([prior, asked, np.round(said, 6)])
+    keys = np.column_stack([sentence, asked, np.round(said, 6)])
     distinct, of_claim = np.unique(keys, axis=0, return_inverse=True)
     n_models = len(table.models)
     found = distinct[:, 1 : 1 + n_models] > 0
-    number = distinct[:, 0].astype(np.int64)
-    audiences, audience = _audiences(found, number)
-    return Patterns(distinct[:, 1 + n_models :], found, number, audience, audiences, of_claim.reshape(-1))
+    audiences, audience = _audiences(found, distinct[:, 0] == 0)
+    return Patterns(distinct[:, 1 + n_models :], found, audience, audiences, of_claim.reshape(-1))
 
 
 def _audiences(
-    asked: Bool[np.ndarray, "pattern model"], prior: Int[np.ndarray, "pattern"]
+    asked: Bool[np.ndarray, "pattern model"], objects: Bool[np.ndarray, "pattern"]
 ) -> tuple[Bool[np.ndarray, "audience model"], Int[np.ndarray, "pattern"]]:
-    objects = prior == OBJECTS
-    number = np.full(len(prior), -1, dtype=np.int64)
+    number = np.full(len(objects), -1, dtype=np.int64)
     if not objects.any():
         return np.zeros((0, asked.shape[1]), dtype=bool), number
     audiences, inverse = np.unique(asked[objects], axis=0, return_inverse=True)

@@ -12,6 +12,7 @@ from vlmtools.crosscheck._latent_dependence import trust_of
 from vlmtools.crosscheck._latent_em import Problem, Settings, State, logit, sigmoid
 from vlmtools.crosscheck._latent_jackknife import moved_rates
 from vlmtools.crosscheck._latent_patterns import Patterns, mention_counts, pattern_counts, patterns
+from vlmtools.crosscheck._latent_sentences import SentenceProblem
 from vlmtools.crosscheck.table import ClaimTable
 from vlmtools.errors import BadInput
 
@@ -59,7 +60,6 @@ def fit(
     present: float = 0.5,
     spread: float = 1.0,
     pooling: float = 1.0,
-    author_strength: float = 10.0,
     discount_copies: bool = True,
     n_iter: int = 1000,
     item_weights: Float[np.ndarray, "item"] | None = None,
@@ -69,14 +69,13 @@ def fit(
 
     Args:
         table: Who claims what and who supports it.
-        present: Share of the plausible objects of an item that are really there, in (0, 1). It cannot be learned
-            from the mentions; the absolute rates depend on it more than the order of the models does.
-        spread: How much more easily some things that are there are noticed than others: standard deviation on the
-            logit scale, at least 0. 0 makes all equally easy.
+        present: Share of the plausible objects of an item that are really there, or of the sentences that are true,
+            in (0, 1), the same whoever says it. It cannot be learned from the mentions; the absolute rates depend on
+            it more than the order of the models does.
+        spread: How much more easily some things that are there are noticed than others, and some sentences supported:
+            standard deviation on the logit scale, at least 0. 0 makes all equally easy.
         pooling: How far models may differ in either reliability before many claims prove it: standard deviation on
             the logit scale, above 0; infinity treats models as unrelated.
-        author_strength: Number of sentences that the common share of true sentences is worth against an author's
-            own, above 0. Only for sentence claims.
         discount_copies: Give models that say nearly the same less weight; False counts all alike.
         n_iter: Most EM steps to take, at least 1.
         item_weights: Weight of each item, at least 0; None counts each once.
@@ -85,22 +84,24 @@ def fit(
     Raises:
         BadInput: A setting outside its range, or an `init` for other models.
     """
-    settings = _settings(present, spread, pooling, author_strength)
+    settings = _settings(present, spread, pooling)
     weights = np.ones(table.n_items) if item_weights is None else np.asarray(item_weights, dtype=float)
     _check(table, weights, init)
+    _check_kind(table)
     found = patterns(table)
     trust = trust_of(table) if discount_copies else np.ones(len(table.models))
-    problem = Problem(found, trust, settings)
+    problem = _problem(found, trust, settings)
     seen = pattern_counts(found, table.item, weights[None])
-    state = _start(len(table.models), settings) if init is None else init.state
+    state = _start(len(table.models)) if init is None else init.state
     state, steps, converged = _climb(problem, state, seen, n_iter)
+    sentences = isinstance(problem, SentenceProblem)
     p_true = problem.believe(state).true[0, : found.n_patterns]
     per_claim = p_true[found.of_claim]
     return LatentTruth(
         p_true=per_claim,
         rate=_rates(p_true[None], mention_counts(table, found, weights)[None], state)[0],
-        sensitivity=_sensitivity(state, settings),
-        false_mention=sigmoid(state.invents[0]),
+        sensitivity=_marginal(state.sees[0], settings),
+        false_mention=_marginal(state.invents[0], settings) if sentences else sigmoid(state.invents[0]),
         prior=_shares(table, per_claim, weights),
         trust=trust,
         log_likelihood=float(problem.log_likelihood(state, seen)[0]),
@@ -120,8 +121,9 @@ def bootstrap_rates(
 ) -> Float[np.ndarray, "boot model"]:
     """The rates in every resample of the items.
 
-    With few distinct patterns (objects) each resample is refitted from `result` with `n_iter` EM steps; with many
-    (graded support) it is moved by one linear step. The discount for copies stays as it was.
+    Objects with few distinct patterns are refitted in each resample from `result` with `n_iter` EM steps; otherwise,
+    and for sentences, `result` is moved by one linear step. The discount for copies stays as it was, and so
+    does where graded support counts as a vote.
 
     Args:
         table: The claims `result` was estimated from.
@@ -131,8 +133,8 @@ def bootstrap_rates(
     """
     drawn = np.asarray(counts, dtype=float)
     found = patterns(table)
-    problem = Problem(found, result.trust, result.settings)
-    if found.n_patterns > _MOST_REFITTED:
+    problem = _problem(found, result.trust, result.settings)
+    if found.n_patterns > _MOST_REFITTED or isinstance(problem, SentenceProblem):
         moved = moved_rates(table, found, problem, result.state, drawn)
         return np.where(np.isnan(moved), result.rate, moved)
     block = max(1, int(1e7 / max(1, found.n_patterns * (_N_NODES + len(table.models)))))
@@ -154,7 +156,7 @@ def _refitted(
     seen = pattern_counts(found, table.item, drawn)
     each = (len(drawn), 1)
     start = result.state
-    state = State(np.tile(start.sees, each), np.tile(start.invents, each), np.tile(start.prior, each))
+    state = State(np.tile(start.sees, each), np.tile(start.invents, each))
     for _ in range(n_iter):
         state = problem.step(state, seen)
     p_true = problem.believe(state).true[:, : found.n_patterns]
@@ -162,15 +164,14 @@ def _refitted(
     return _rates(p_true, made, state)
 
 
-def _settings(present: float, spread: float, pooling: float, author_strength: float) -> Settings:
-    if not (0 < present < 1 and spread >= 0 and pooling > 0 and author_strength > 0):
+def _settings(present: float, spread: float, pooling: float) -> Settings:
+    if not (0 < present < 1 and spread >= 0 and pooling > 0):
         raise BadInput(
-            f"present={present}, spread={spread}, pooling={pooling}, author_strength={author_strength}: present "
-            "must lie between 0 and 1, spread be at least 0 and the others above 0. The defaults suit captions of "
-            "photographs."
+            f"present={present}, spread={spread}, pooling={pooling}: present must lie between 0 and 1, spread be at "
+            "least 0 and pooling above 0. The defaults suit captions of photographs."
         )
     nodes, weights = np.polynomial.hermite_e.hermegauss(_N_NODES if spread > 0 else 1)
-    return Settings(present, spread, pooling, author_strength, nodes, weights / weights.sum())
+    return Settings(present, spread, pooling, nodes, weights / weights.sum())
 
 
 def _check(table: ClaimTable, weights: Float[np.ndarray, "item"], init: LatentTruth | None) -> None:
@@ -186,10 +187,23 @@ def _check(table: ClaimTable, weights: Float[np.ndarray, "item"], init: LatentTr
         )
 
 
-def _start(n_models: int, settings: Settings) -> State:
+def _check_kind(table: ClaimTable) -> None:
+    sentences = int((table.kind < 0).sum())
+    if 0 < sentences < len(table.kind):
+        raise BadInput(
+            f"The table has {sentences} sentences and {len(table.kind) - sentences} objects. They follow different "
+            "models; estimate each kind in a table of its own."
+        )
+
+
+def _problem(found: Patterns, trust: Float[np.ndarray, "model"], settings: Settings) -> Problem:
+    only_sentences = found.n_patterns > 0 and not len(found.audiences)
+    return (SentenceProblem if only_sentences else Problem)(found, trust, settings)
+
+
+def _start(n_models: int) -> State:
     sees, invents = (np.full((1, n_models), logit(np.array(share))) for share in _START)
-    prior = np.full((1, n_models + 1), logit(np.array(settings.present)))
-    return State(sees, invents, prior)
+    return State(sees, invents)
 
 
 def _climb(
@@ -207,8 +221,8 @@ def _climb(
     return state, n_iter, False
 
 
-def _sensitivity(state: State, settings: Settings) -> Float[np.ndarray, "model"]:
-    chance = sigmoid(state.sees[0][:, None] + settings.spread * settings.nodes)
+def _marginal(level: Float[np.ndarray, "model"], settings: Settings) -> Float[np.ndarray, "model"]:
+    chance = sigmoid(level[:, None] + settings.spread * settings.nodes)
     return np.asarray(chance @ settings.node_weights)
 
 
@@ -234,5 +248,5 @@ def _shares(
 
 def _identified(found: Patterns) -> bool:
     objects = found.audiences.sum(axis=1) >= 3
-    sentences = found.asked[found.prior > 0].sum(axis=1) >= 2
+    sentences = found.asked[found.audience < 0].sum(axis=1) >= 2
     return bool(objects.any() or sentences.any())
