@@ -191,6 +191,7 @@ class CrossCheck:
         settings["draws"], settings["weights"] = asdict(self.draws), self.weighting
         return {
             "judge": judge.name,
+            "unit": self.claim_unit,
             "settings": {
                 **settings,
                 "evidence": list(self.evidence),

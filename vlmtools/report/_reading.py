@@ -14,6 +14,7 @@ _CHECKED = {
     "self": "checked against other answers of the same model",
     "ref": "checked against the reference answers",
 }
+_ORDER_ONLY = " For sentences only the order is meant: the level rests on assuming that half of all claims are true."
 _SUPPORT = {
     "explicit": "the other models do not support",
     "implicit": "models that look at the item do not confirm",
@@ -36,6 +37,7 @@ class Facts:
         level: Confidence level of the intervals, in (0, 1).
         mode: Where support comes from: `explicit`, `implicit`, `self` or `ref`.
         same_items: Whether every model answered as many of the items.
+        unit: What answers were split into: `sentence` or `object`; empty when the record does not tell.
     """
 
     n_models: int
@@ -46,6 +48,7 @@ class Facts:
     level: float
     mode: str
     same_items: bool = True
+    unit: str = ""
 
     @property
     def percent(self) -> str:
@@ -71,6 +74,7 @@ def facts(ranking: Ranking) -> Facts:
         mode=str(look(ranking.record, "mode")),
         level=level if isinstance(level, float) and 0 < level < 1 else 0.95,
         same_items=len({row.n_items for row in ranking.rows}) < 2,
+        unit=str(ranking.record.get("unit", "")),
     )
 
 
@@ -106,7 +110,7 @@ def meaning(known: Facts) -> str:
     if known.weights == "em":
         return (
             f"The score is the estimated share of false claims, inferred from what {unsupported}: 0 is none, 1 is all, "
-            "lower is better."
+            "lower is better." + _ORDER_ONLY * (known.unit == "sentence")
         )
     return (
         f"The score is the share of what a model says that {unsupported}: 0 is fully supported, 1 not at all, lower is "
