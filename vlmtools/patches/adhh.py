@@ -92,7 +92,7 @@ class ADHH(Patch):
     @classmethod
     def tiny(cls) -> Self:
         """Two heads of the first layer."""
-        return cls(threshold=0.05, heads={0: (1, 3)})
+        return cls(threshold=0.05, heads={0: (0, 1)})
 
 
 @dataclass(frozen=True, slots=True)
