@@ -14,7 +14,9 @@ _CHECKED = {
     "self": "checked against other answers of the same model",
     "ref": "checked against the reference answers",
 }
-_ORDER_ONLY = " For sentences only the order is meant: the level rests on assuming that half of all claims are true."
+_ORDER_ONLY = (
+    " For sentences only the order is meant: the level rests on assuming that half of all claims are true."
+)
 _SUPPORT = {
     "explicit": "the other models do not support",
     "implicit": "models that look at the item do not confirm",
