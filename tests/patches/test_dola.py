@@ -18,24 +18,25 @@ def _apart(last: Tensor, early: Tensor, divergence: Divergence) -> float:
     return float(sum((a * (a / b).log()).sum() for a, b in pairs))
 
 
-@pytest.mark.parametrize("divergence", ["released", "jensen_shannon"])
+@pytest.mark.parametrize(("divergence", "normed"), [("released", False), ("jensen_shannon", True)])
 @pytest.mark.parametrize(("layers", "passed"), [("low", (0, 2)), ("high", (4, 6)), ((1, 5, 7), (1, 5, 7))])
 def test_tokens_equal_a_contrast_computed_step_by_step(
-    divergence: Divergence, layers: Any, passed: tuple[int, ...]
+    divergence: Divergence, normed: bool, layers: Any, passed: tuple[int, ...]
 ) -> None:
     model, batch, tokens = tiny_llava(4), question(), []
     x = embedded(model, batch)
     for _ in range(8):
         stream = hidden_states(model, x)
         last = read_out(model, stream[-1][-1])
-        early = {n: read_out(model, stream[n][-1]) for n in passed}
+        read = (lambda state: read_out(model, state)) if normed else model.lm_head
+        early = {n: read(stream[n][-1]).detach() for n in passed}
         far = max(passed, key=lambda n: _apart(last, early[n], divergence))
         moved = last.log_softmax(-1) - early[far].log_softmax(-1)
         likely = last.softmax(-1) >= 0.1 * last.softmax(-1).max()
         tokens.append(int(moved.masked_fill(~likely, float("-inf")).argmax()))
         x = torch.cat([x, model.get_input_embeddings()(torch.tensor([[tokens[-1]]]))], 1)
     plain = patched(model, batch, 8)[0]
-    with DoLa(layers=layers, divergence=divergence).attach(model):
+    with DoLa(layers=layers, divergence=divergence, normed=normed).attach(model):
         found = patched(model, batch, 8)[0]
     assert found == tokens
     assert found != plain, "the contrast changed nothing"

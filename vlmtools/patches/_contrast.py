@@ -105,6 +105,7 @@ class EarlyLayers:
     Args:
         live: The model.
         layers: How many layers have been passed: 0 reads the embeddings, the number of layers would be the end.
+        normed: Go through the last norm in front of the output head, as the last layer does.
 
     Raises:
         CannotAttach: The norm in front of the output head, or the head, cannot be found.
@@ -112,6 +113,7 @@ class EarlyLayers:
 
     live: Live
     layers: Sequence[int]
+    normed: bool = True
     kept: dict[int, Tensor] = field(default_factory=dict)
     norm: nn.Module = field(init=False)
     head: nn.Module = field(init=False)
@@ -133,7 +135,8 @@ class EarlyLayers:
     def scores(self) -> Float[Tensor, "layer row vocab"]:
         """Scores of the next token after every layer that was not skipped, lowest layer first."""
         config = self.live.anatomy.model.config.get_text_config(decoder=True)
-        found = [self.head(self.norm(state)) for _, state in sorted(self.kept.items())]
+        states = [state for _, state in sorted(self.kept.items())]
+        found = [self.head(self.norm(state) if self.normed else state) for state in states]
         return as_model(torch.stack([one[:, -1].float() for one in found]), config)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]

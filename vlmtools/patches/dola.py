@@ -91,12 +91,14 @@ class DoLa(Patch):
             been passed, 0 the embeddings.
         cutoff: Tokens less likely than this share of the likeliest are dropped, in (0, 1]; the paper uses .1.
         divergence: How layers are compared: `released`, or `jensen_shannon` as the paper writes.
+        normed: Read earlier layers through the last norm, as the last layer is read; the released code does not.
     """
 
     strength: float = 1.0
     layers: Literal["low", "high"] | tuple[int, ...] = "low"
     cutoff: float = 0.1
     divergence: Divergence = "released"
+    normed: bool = False
 
     def hooks(self, live: Live) -> Iterator[Handle]:
         """Watch the layers, and change the scores of every `generate`."""
@@ -105,7 +107,7 @@ class DoLa(Patch):
         live.status.note("Acts on the scores in generate; single passes are left alone.")
         if self.strength == 0:
             return
-        early = EarlyLayers(live, self._layers(live))
+        early = EarlyLayers(live, self._layers(live), self.normed)
         yield early.install()
         yield live.session.add_processor(lambda _prompt: EarlyContrast(early, self._combine))
 
