@@ -50,10 +50,11 @@ def test_the_two_divergences_can_choose_different_layers() -> None:
     assert 0 < int((chosen[0] != chosen[1]).sum()) < 200
 
 
-def test_a_layer_that_rules_a_token_out_still_has_a_finite_distance() -> None:
+@pytest.mark.parametrize("divergence", ["released", "jensen_shannon"])
+def test_a_token_that_the_caller_forbade_does_not_decide_the_layer(divergence: Divergence) -> None:
     scores = torch.tensor([[0.0, 1.0, float("-inf")]])
-    early = torch.tensor([[[0.0, 1.0, 0.0]], [[0.0, 1.0, float("-inf")]]])
-    assert farthest_layer(scores, early, "jensen_shannon").tolist() == [0]
+    early = torch.tensor([[[0.0, 1.0, 9.0]], [[1.0, 0.0, 0.0]]])
+    assert farthest_layer(scores, early, divergence).tolist() == [1]
 
 
 def test_a_token_that_grew_between_the_layers_wins_over_the_likeliest() -> None:

@@ -30,6 +30,8 @@ def farthest_layer(
         early: Of the earlier layers.
         divergence: `jensen_shannon` as the paper writes, mean of KL(p‖m) and KL(q‖m); `released` turns both around.
     """
+    # a token that the caller forbade would make every layer infinitely far
+    early = early.masked_fill(scores.isneginf(), float("-inf"))
     log_p, log_q = scores.log_softmax(-1)[None], early.log_softmax(-1)
     log_m = torch.logaddexp(log_p, log_q) - torch.log(torch.tensor(2.0))
     if divergence == "released":
