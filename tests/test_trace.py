@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_leaves
 
 from vlmtools.errors import BadInput, CannotAttach
 from vlmtools.families._probe import anatomy
+from vlmtools.patches.vhr import VHR
 from vlmtools.trace import Trace, head_attribution, head_divergences, maps_gib, t_vhd, vhd
 from vlmtools.vlm import VLM, load
 
@@ -244,6 +245,36 @@ def test_what_was_not_traced_is_named() -> None:
         pass
     with pytest.raises(BadInput, match=r"vlmtools\.load"), Trace("llava"):
         pass
+
+
+def test_inside_a_patch_a_trace_sees_what_the_patch_does() -> None:
+    model, batch = tiny("llava"), inputs("llava")
+    with Trace(model, heads=True) as plain:
+        logits(model, batch)
+    with VHR(strength=2.0, heads={0: (1,)}).attach(model), Trace(model, heads=True) as patched:
+        logits(model, batch)
+    factor = torch.tensor([1.0, 2.0, 1.0, 1.0])[:, None]
+    assert torch.equal(patched.last.heads(0), plain.last.heads(0) * factor)
+    assert not torch.equal(patched.last.heads(1), plain.last.heads(1))
+
+
+def test_divergence_and_trace_pass_by_the_pass_that_a_patch_runs_for_itself() -> None:
+    model, batch = tiny("llava"), inputs("llava")
+    with VHR().attach(model):
+        with Trace(model, heads=True) as seen:
+            logits(model, batch)
+        assert head_divergences(model, batch).isfinite().all()
+    assert [one.n_steps for one in seen.records] == [1]
+
+
+def test_half_precision_is_left_alone_too() -> None:
+    model = build("llava").to(torch.bfloat16)
+    batch = {key: v.to(torch.bfloat16) if v.is_floating_point() else v for key, v in inputs("llava").items()}
+    before = logits(model, batch)
+    with Trace(model, picture=True, heads=True, hidden=True) as seen:
+        assert torch.equal(logits(model, batch), before)
+    assert seen.mass.dtype == torch.float32
+    assert ((seen.mass > 0) & (seen.mass < 1)).all()
 
 
 def test_every_prompt_has_a_record_of_its_own() -> None:
