@@ -7,8 +7,8 @@
 Every way runs in one process on one model, in turn, round after round, in an order that is drawn anew each time, so
 that what slows the machine slows all of them. A round's time per token is the median over its tokens; a ratio is taken
 within a round; the interval is a bootstrap over the rounds of the mean log ratio. `again` is the unpatched model a
-second time: its interval shows the noise. Weights are random, which changes no time. Peak memory is what a call adds
-to the loaded model; on the CPU it is read from Linux.
+second time: its interval shows the noise. Weights are random, which changes no time. Peak memory counts the loaded
+model too, and on the CPU, where Linux tells it, the whole process.
 """
 
 import argparse
@@ -58,7 +58,7 @@ class Run:
     Args:
         prefill_s: Until the first new token.
         token_s: Median over the others.
-        peak_mib: Memory on top of the loaded model; NaN when unknown.
+        peak_mib: Most memory used; NaN when unknown.
     """
 
     prefill_s: float = 0.0
@@ -134,14 +134,14 @@ def run(model: Any, inputs: dict[str, Any], n_new: int, memory: "Memory") -> Run
 
 
 class Memory:
-    """Peak memory between `start` and `peak_mib`, on top of what is in use at `start`.
+    """Peak memory between `start` and `peak_mib`, the loaded model included.
 
     Args:
         device: cpu or cuda.
     """
 
     def __init__(self, device: str) -> None:
-        self.cuda, self.before = device == "cuda", 0.0
+        self.cuda = device == "cuda"
 
     def sync(self) -> None:
         """Wait until the device has done everything."""
@@ -160,13 +160,11 @@ class Memory:
 
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
-            self.before = torch.cuda.memory_allocated() / 2**20
             return
         with contextlib.suppress(OSError, AttributeError):
             # hand freed memory back, or a peak inside it would not show; then forget the earlier peak
             ctypes.CDLL(None).malloc_trim(0)
             Path("/proc/self/clear_refs").write_text("5")
-        self.before = _resident("VmRSS")
 
     def peak_mib(self) -> float:
         """The highest so far."""
@@ -174,8 +172,8 @@ class Memory:
         if self.cuda:
             import torch
 
-            return float(torch.cuda.max_memory_allocated() / 2**20 - self.before)
-        return _resident("VmHWM") - self.before
+            return float(torch.cuda.max_memory_allocated() / 2**20)
+        return _resident("VmHWM")
 
 
 def _resident(what: str) -> float:
@@ -235,9 +233,8 @@ def report(found: dict[str, list[Run]]) -> list[dict[str, Any]]:
 
 def show(rows: list[dict[str, Any]]) -> None:
     """Print the table."""
-    print(
-        f"{'':<12}{'ms/token':>9}  {'ratio [95 %]':<21}{'prefill ms':>11}  {'ratio [95 %]':<21}{'peak MiB':>9}  ratio"
-    )
+    head = f"{'':<12}{'ms/token':>9}  {'ratio [95 %]':<21}{'prefill ms':>11}  {'ratio [95 %]':<21}{'peak MiB':>9}"
+    print(f"{head}  ratio")
     for row in rows:
         token, prefill = (_interval(row[name]) if name in row else "" for name in ("token", "prefill"))
         peak = f"{row['peak']:.2f}" if "peak" in row else ""
@@ -277,9 +274,11 @@ def main() -> None:
     parser.add_argument("--patch", action="append", help="NAME or NAME:key=value,…; default: vhr and pai")
     parser.add_argument("--rounds", type=int, default=6, help="measured rounds")
     parser.add_argument("--tokens", type=int, default=16, help="new tokens per answer")
+    parser.add_argument("--text", type=int, default=40, help="text tokens of the prompt")
     parser.add_argument(
-        "--text", type=int, default=40, help="text tokens of the prompt, beside 576 image tokens"
+        "--pixels", type=int, help="side of the picture, a multiple of 14; default: 224, --gpu 336"
     )
+    parser.add_argument("--threads", type=int, help="on the CPU; default: one per core")
     parser.add_argument("--shape", choices=list(SHAPES), help="default: small; with --gpu llava-1.5-7b")
     parser.add_argument("--dtype", help="default: float32; with --gpu bfloat16")
     parser.add_argument("--gpu", action="store_true", help="on the first GPU, LLaVA-1.5-7B in bfloat16")
@@ -293,18 +292,15 @@ def main() -> None:
     model = build(shape, dtype, "cuda" if args.gpu else "cpu", args.pixels or (336 if args.gpu else 224))
     size = sum(part.numel() for part in model.parameters()) / 1e9
     where = torch.cuda.get_device_name() if args.gpu else f"CPU, {torch.get_num_threads()} threads"
-    busy = os.getloadavg()[0]
-    print(
-        f"{shape}: {size:.2f} billion random parameters, {dtype}, {where}, load {busy:.1f} before the start"
-    )
-    print(
-        f"{576 + args.text} prompt tokens, {args.tokens} new ones, {args.rounds} rounds, torch {torch.__version__}"
-    )
-    begin = time.perf_counter()
+    print(f"{shape}: {size:.2f} billion random parameters, {dtype}, torch {torch.__version__}, {where}")
+    n_image = model.config.image_seq_length
+    print(f"{n_image} image and {args.text} text tokens, {args.tokens} new ones, {args.rounds} rounds")
+    busy, begin = os.getloadavg()[0], time.perf_counter()
     patches = parse_patches(args.patch or ["vhr", "pai"])
     found = measure(model, patches, args.rounds, args.tokens, args.text)
     show(report(found))
-    print(f"{time.perf_counter() - begin:.0f} s, load {os.getloadavg()[0]:.1f} at the end")
+    took, after = time.perf_counter() - begin, os.getloadavg()[0]
+    print(f"{took:.0f} s; load of the machine {busy:.1f} before and {after:.1f} after")
     if args.json:
         args.json.write_text(
             json.dumps({name: [asdict(one) for one in runs] for name, runs in found.items()})
