@@ -38,6 +38,8 @@ def build(name: str, attention: str = "sdpa", seed: int = 0) -> Any:
         for part in model.parameters():
             if part.ndim > 1:
                 part.copy_(torch.randn(part.shape, generator=generator) * 1.2 / part.shape[-1] ** 0.5)
+            elif part.numel() == 1:  # gates of cross-attention start closed
+                part.fill_(1.0)
     model.generation_config.eos_token_id = None
     model.generation_config.pad_token_id = 0
     return model
@@ -67,6 +69,8 @@ def inputs(name: str, texts: tuple[tuple[int, ...], ...] = ((5, 6, 7),), seed: i
         batch[key] = (ids == config.image_token_id).long()
     for key in pictures[0].inputs:
         batch[key] = torch.cat([picture.inputs[key] for picture in pictures])
+    if name == "mllama":  # tokens see the one tile from the picture on
+        batch["cross_attention_mask"] = ((ids == config.image_token_id).cumsum(-1) > 0).long()[:, :, None, None]
     if name == "paligemma":
         batch["token_type_ids"] = torch.zeros_like(ids)
     return batch

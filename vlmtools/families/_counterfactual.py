@@ -75,7 +75,9 @@ def masked_image(prompt: Prompt, parts: Anatomy) -> dict[str, Any]:
 
 
 def blank_image(prompt: Prompt, parts: Anatomy) -> dict[str, Any]:
-    """The whole prompt with every pixel at 0, which is the mean colour after normalisation.
+    """The whole prompt with every pixel near 0, which is the mean colour after normalisation.
+
+    Not at 0: Idefics3 and SmolVLM take a picture of zeros for padding and drop it.
 
     Args:
         prompt: With picture.
@@ -83,7 +85,9 @@ def blank_image(prompt: Prompt, parts: Anatomy) -> dict[str, Any]:
     """
     inputs = for_forward(prompt.inputs, parts)
     pixels = {
-        name: torch.zeros_like(value) for name, value in inputs.items() if name.startswith("pixel_values")
+        name: torch.full_like(value, 1e-3)
+        for name, value in inputs.items()
+        if name.startswith("pixel_values")
     }
     return {**inputs, **pixels}
 
