@@ -30,6 +30,7 @@ def tiny_llava(n_kv_heads: int, seed: int = 0, n_layers: int = 8) -> Any:
         "max_position_embeddings": 512, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
     }  # fmt: skip
     config = LlavaConfig(vision_config=vision, text_config=text, image_token_index=127, image_seq_length=9)
+    torch.manual_seed(seed)  # the tower's class token, which has one axis, stays as it was drawn
     model = AutoModelForImageTextToText.from_config(config, attn_implementation="sdpa").eval()
     draw = torch.Generator().manual_seed(seed)
     with torch.no_grad():
