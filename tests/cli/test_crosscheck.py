@@ -65,7 +65,7 @@ def test_a_run_folder_is_a_source_and_gives_the_same_ranking(files: list[str]) -
 
 def test_a_second_judge_adds_its_ranks_to_the_sensitivity(files: list[str]) -> None:
     told = json.loads(call(*files, *FIELDS, "--judge", "objects", "--judge", "ngram:n=2", "--json"))
-    assert told["sensitivity"]["judge=ngram"] == {"honest": 1, "careless": 2, "dreaming": 3}
+    assert told["sensitivity"]["judge=ngram:n=2"] == {"honest": 1, "careless": 2, "dreaming": 3}
 
 
 @pytest.mark.parametrize("weights", ["em", "uniform", "loo"])

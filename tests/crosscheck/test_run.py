@@ -1,17 +1,27 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from describers import Scripted, describer, scene
 
 from vlmtools.crosscheck.budget import Budget
+from vlmtools.crosscheck.checks import check_settings
 from vlmtools.crosscheck.collect import Draws
 from vlmtools.crosscheck.folder import default_folder, open_run
 from vlmtools.crosscheck.judges.vlm import VLM
 from vlmtools.crosscheck.ranking import Ranking
 from vlmtools.crosscheck.run import CrossCheck
-from vlmtools.errors import BadInput, BudgetSpent, MixedModality, StoreMismatch, UnknownName
+from vlmtools.errors import (
+    BadInput,
+    BudgetSpent,
+    MixedModality,
+    NotStored,
+    StoreMismatch,
+    UnknownName,
+    VlmToolsError,
+)
 from vlmtools.store import Store
 from vlmtools.types import Request, Sample
 
@@ -182,7 +192,7 @@ def test_items_that_only_one_model_answered_are_left_out_and_said(tmp_path: Path
     late = Scripted("late", lambda r: describer(0.9)(r) if int(r.sample.id[4:]) >= 30 else None)
     ranking = run(tmp_path, sources=[*models()[:2], late])
     assert {row.name: row.n_items for row in ranking.rows} == {"honest": 40, "careless": 40, "late": 10}
-    assert any(warning.startswith("late answered 10 of the 40") for warning in ranking.warnings)
+    assert any("late 10" in warning for warning in ranking.warnings)
 
 
 def test_each_source_is_closed_before_the_next_is_asked(tmp_path: Path) -> None:
@@ -226,12 +236,12 @@ def test_the_same_question_gets_the_same_folder_and_another_gets_another() -> No
 @pytest.mark.parametrize("setting", [CrossCheck(mode="both"), CrossCheck(weights="best")])  # type: ignore[arg-type]
 def test_an_unknown_mode_or_weighting_lists_what_there_is(setting: CrossCheck) -> None:
     with pytest.raises(UnknownName, match="There is: "):
-        setting.check()
+        check_settings(setting)
 
 
 def test_weights_that_a_mode_cannot_serve_are_refused() -> None:
     with pytest.raises(BadInput, match="one piece of evidence"):
-        CrossCheck(mode="ref", weights="em").check()
+        check_settings(CrossCheck(mode="ref", weights="em"))
 
 
 def eyes(name: str, lies: float) -> Scripted:
@@ -280,11 +290,67 @@ def test_latent_truth_shows_its_own_ranks_without_each_model(tmp_path: Path) -> 
     )
 
 
-def test_a_model_that_claims_nothing_is_ranked_under_latent_truth_and_refused_by_plain_weights(
-    tmp_path: Path,
-) -> None:
+@pytest.mark.parametrize("weights", ["em", "uniform"])
+def test_a_model_that_claims_nothing_is_not_ranked_and_said(tmp_path: Path, weights: Any) -> None:
     sources = [*models(), Scripted("mute", lambda _request: "Nothing to see.")]
-    ranking = run(tmp_path / "a", CrossCheck(judge="objects", n_boot=50), sources)
-    assert next(row for row in ranking.rows if row.name == "mute").n_claims == 0
-    with pytest.raises(BadInput, match="mute"):
-        run(tmp_path / "b", CrossCheck(judge="objects", weights="uniform", n_boot=50), sources)
+    ranking = run(tmp_path, CrossCheck(judge="objects", weights=weights, n_boot=50), sources)
+    assert [row.name for row in ranking.rows] == ["honest", "careless", "dreaming"]
+    assert "mute makes no claims and is not ranked." in ranking.warnings
+
+
+def test_answers_without_any_claim_are_refused_with_the_likely_cause(tmp_path: Path) -> None:
+    sources = [Scripted(name, lambda _request: "Nothing to see.") for name in ("a", "b")]
+    with pytest.raises(BadInput, match="--text-field"):
+        run(tmp_path, CrossCheck(judge="objects", n_boot=50), sources)
+
+
+@pytest.mark.parametrize("k", [2, 3, 5])
+def test_latent_truth_orders_models_that_bring_samples(tmp_path: Path, k: int) -> None:
+    ranking = run(tmp_path, CrossCheck(judge="objects", n_boot=50, draws=Draws(n_samples=k)))
+    assert [row.name for row in ranking.rows] == ["honest", "careless", "dreaming"]
+    assert ranking.rows[0].score < 0.2 < ranking.rows[2].score < 0.5
+
+
+def test_sources_without_a_common_item_are_not_declared_different(tmp_path: Path) -> None:
+    def half(name: str, share: float, first: bool) -> Scripted:
+        say = describer(share)
+        return Scripted(name, lambda r: say(r) if (int(r.sample.id[4:]) < 20) is first else None)
+
+    sources = [half("a", 0.0, True), half("b", 0.9, True), half("c", 0.0, False), half("d", 0.9, False)]
+    ranking = run(tmp_path, PLAIN, sources)
+    p = {(pair.a, pair.b): pair.p_holm for pair in ranking.pairs}
+    assert p["a", "d"] == p["c", "b"] == 1.0 and p["a", "b"] < 0.05
+    assert any("Hardly compared" in warning and "a and c (0)" in warning for warning in ranking.warnings)
+
+
+def test_one_item_says_nothing_about_ranks(tmp_path: Path) -> None:
+    ranking = run(tmp_path, PLAIN, samples=ITEMS[:1])
+    assert all(row.rank_ci == (1, 3) for row in ranking.rows)
+    assert any("Only 1 items" in warning for warning in ranking.warnings)
+
+
+def test_an_offline_run_on_an_empty_folder_says_that_nothing_is_stored(tmp_path: Path) -> None:
+    with pytest.raises(NotStored, match="without --offline"):
+        run(tmp_path, offline=True)
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        (CrossCheck(weights="em", evidence=("honest",)), "--evidence"),
+        (CrossCheck(weights="em", average="macro"), "--average"),
+        (CrossCheck(mode="implicit", judge="ngram", weights="softmax"), "--self"),
+        (CrossCheck(beta=0.0), "above 0"),
+        (CrossCheck(unit="word"), "There is no unit"),  # type: ignore[arg-type]
+        (CrossCheck(mixed_modality="maybe"), "There is no mixed modality"),  # type: ignore[arg-type]
+    ],
+)
+def test_settings_that_would_do_nothing_are_refused(setting: CrossCheck, says: str) -> None:
+    with pytest.raises(VlmToolsError, match=says):
+        check_settings(setting)
+
+
+def test_auto_weights_step_back_where_other_settings_exclude_latent_truth() -> None:
+    assert CrossCheck().weighting == "em"
+    assert CrossCheck(evidence=("a",)).weighting == CrossCheck(average="macro").weighting == "uniform"
+    assert CrossCheck(judge="ngram").weighting == CrossCheck(mode="self").weighting == "uniform"

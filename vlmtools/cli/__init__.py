@@ -17,6 +17,7 @@ VERBS: tuple[tuple[str, str, str], ...] = (
     ("crosscheck", "crosscheck", RUN),
     ("demo", "demo", RUN),
     ("report", "report", ANALYSE),
+    ("inspect", "inspect", ANALYSE),
     ("correlate", "correlate", ANALYSE),
     ("list", "list_", SETUP),
     ("doctor", "doctor", SETUP),

@@ -212,9 +212,11 @@ def _prices(price: str | None) -> tuple[float, float] | None:
         return None
     try:
         read, written = (float(part) for part in price.split(","))
+        if not (0 <= read < float("inf") and 0 <= written < float("inf")):
+            raise ValueError
     except ValueError:
         raise BadInput(
-            f"--price {price!r}: expected two numbers, as in 0.15,0.60 per million tokens."
+            f"--price {price!r}: expected two numbers from 0, as in 0.15,0.60 per million tokens."
         ) from None
     return read, written
 

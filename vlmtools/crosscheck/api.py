@@ -89,4 +89,15 @@ def load_samples(
         found = items_of(responders)
     else:
         found = read_items(items) if isinstance(items, str | Path) else list(items)
-    return [replace(sample, prompt=prompt) if prompt and not sample.prompt else sample for sample in found]
+    asked = [replace(sample, prompt=prompt) if prompt and not sample.prompt else sample for sample in found]
+    return [_settled(sample) for sample in asked]
+
+
+def _settled(sample: Sample) -> Sample:
+    """Media by absolute path, so that a run folder finds its pictures from anywhere."""
+    files: dict[str, Any] = {
+        kind: str(Path(where).absolute())
+        for kind, where in sample.media
+        if not where.startswith(("data:", "http:", "https:")) and Path(where).is_file()
+    }
+    return replace(sample, **files) if files else sample

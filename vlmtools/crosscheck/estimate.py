@@ -209,16 +209,24 @@ def by_latent_truth(
             }
             for m, name in enumerate(book.targets)
         },
-        warnings=_doubts(result),
+        warnings=_doubts(result, shared),
     )
 
 
-def _doubts(result: latent.LatentTruth) -> tuple[str, ...]:
+_TOO_MANY_FALSE = 0.5
+
+
+def _doubts(result: latent.LatentTruth, shared: bool) -> tuple[str, ...]:
     said = []
     if not result.identified:
         said.append(
             "Fewer than three models share items: votes alone cannot tell who is right, so these scores rest on what "
             "is assumed about models in general. Add a third source."
+        )
+    if shared and float(np.mean(result.rate)) > _TOO_MANY_FALSE:
+        said.append(
+            "More than half of all claims are estimated to be false. Unless these models are that bad, the estimate may "
+            "have taken true for false: compare with --weights uniform."
         )
     if not result.converged:
         said.append("The latent-truth estimate did not converge; treat its scores as rough.")

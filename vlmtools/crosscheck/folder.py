@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from vlmtools.crosscheck.ranking import Ranking
 from vlmtools.crosscheck.rounds import judge_record
-from vlmtools.errors import StoreMismatch
+from vlmtools.errors import StoreError, StoreMismatch
 from vlmtools.responders.recorded import Recorded
 from vlmtools.store import Store
 from vlmtools.types import Json, Responder, Sample
@@ -68,7 +68,15 @@ def write_ranking(store: Store, ranking: Ranking) -> None:
 
 def _known_sources(store: Store) -> dict[str, Json]:
     said = store.read_file("run.json")
-    return {} if said is None else dict(json.loads(said).get("settings", {}).get("sources", {}))
+    if said is None:
+        return {}
+    try:
+        return dict(json.loads(said)["settings"]["sources"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(
+            f"{str(store.folder / 'run.json')!r} cannot be read, so nobody can tell whose answers the folder holds. "
+            "The records beside it are untouched. Restore the file, or choose another --out."
+        ) from error
 
 
 def _lasting(source: Responder) -> Json:

@@ -17,8 +17,8 @@ from vlmtools.crosscheck.table import ClaimTable
 from vlmtools.errors import BadInput
 
 _N_NODES = 5
-_MOST_REFITTED = 1000
-"""Patterns up to which resamples are refitted."""
+_MOST_REFITTED = 400_000
+"""Patterns times resamples up to which resamples are refitted; beyond, one linear step stands for the refit."""
 _START = (0.5, 0.2)
 """Where the search starts: how often models mention what is there, and what is not."""
 
@@ -134,7 +134,7 @@ def bootstrap_rates(
     drawn = np.asarray(counts, dtype=float)
     found = patterns(table)
     problem = _problem(found, result.trust, result.settings)
-    if found.n_patterns > _MOST_REFITTED or isinstance(problem, SentenceProblem):
+    if found.n_patterns * len(drawn) > _MOST_REFITTED or isinstance(problem, SentenceProblem):
         moved = moved_rates(table, found, problem, result.state, drawn)
         return np.where(np.isnan(moved), result.rate, moved)
     block = max(1, int(1e7 / max(1, found.n_patterns * (_N_NODES + len(table.models)))))

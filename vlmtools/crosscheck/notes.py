@@ -1,9 +1,11 @@
 """What a reader must know before quoting a ranking: who saw what, who answered what, what failed."""
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 
 from vlmtools.crosscheck.collect import ByItem, Tally
-from vlmtools.errors import BadInput, MixedModality
+from vlmtools.crosscheck.voting import Subject
+from vlmtools.errors import BadInput, MixedModality, NotStored
 from vlmtools.types import Sample
 
 Answered = Mapping[str, ByItem]
@@ -56,17 +58,65 @@ def shared_items(answered: Answered, samples: Sequence[Sample], least: int) -> t
     return items
 
 
+def something_stored(answered: Answered, offline: bool) -> None:
+    """An offline run needs answers of every source.
+
+    Raises:
+        NotStored: A source has none.
+    """
+    empty = [model for model, by_item in answered.items() if not by_item]
+    if offline and empty:
+        raise NotStored(
+            f"The run is offline and nothing is stored of {', '.join(empty)}. Run the same line once without "
+            "--offline, or give the --out of the run that has the answers."
+        )
+
+
+def talking(targets: Mapping[str, Subject]) -> tuple[dict[str, Subject], list[str]]:
+    """The models that claim anything, and a note on those that do not: no claims, no share of false ones.
+
+    Raises:
+        BadInput: Fewer than two models claim anything, although more were asked.
+    """
+    found = {model: subject for model, subject in targets.items() if any(subject.claims.values())}
+    mute = [model for model in targets if model not in found]
+    if mute and len(found) < 2:
+        raise BadInput(
+            f"No claims were found in the answers of {', '.join(mute)}, so there is nothing to compare. The "
+            "judge may not suit these answers: try --unit sentence with --judge ngram, or another --text-field."
+        )
+    return found, [f"{model} makes no claims and is not ranked." for model in mute]
+
+
+FEW_ITEMS = 10
+"""Items below which an interval says little."""
+
+
 def item_notes(answered: Answered, items: Sequence[str]) -> list[str]:
-    """Say whose answers cover only part of the compared items."""
+    """Say whose answers cover only part of the compared items, and who is hardly compared with whom."""
+    compared = {model: {item for item in items if item in by_item} for model, by_item in answered.items()}
+    partly = [
+        f"{model} {len(mine):,}"
+        + (f" (of its {len(answered[model]):,})" if len(answered[model]) > len(mine) else "")
+        for model, mine in compared.items()
+        if len(mine) < len(items)
+    ]
     notes = []
-    for model, by_item in answered.items():
-        n_shared = sum(item in by_item for item in items)
-        if n_shared < len(items):
-            notes.append(
-                f"{model} answered {n_shared:,} of the {len(items):,} compared items"
-                + (f" ({len(by_item):,} answers in all)" if len(by_item) > n_shared else "")
-                + "; the others are compared on more. Its interval says what so few items can tell."
-            )
+    if partly:
+        notes.append(
+            f"The models answered different parts of the {len(items):,} compared items: {', '.join(partly)}. Each is "
+            "scored on what it answered; the intervals say what so few items can tell."
+        )
+    apart = [
+        f"{a} and {b} ({len(compared[a] & compared[b])})"
+        for a, b in combinations(compared, 2)
+        if len(compared[a] & compared[b]) < min(FEW_ITEMS, len(items))
+    ]
+    if apart:
+        shown = ", ".join(apart[:5]) + (f" and {len(apart) - 5} more pairs" if len(apart) > 5 else "")
+        notes.append(f"Hardly compared with each other, for want of shared items: {shown}.")
+    if len(items) < FEW_ITEMS:
+        notes.append(f"Only {len(items)} items: no interval made from so few can be relied on.")
     return notes
 
 

@@ -1,6 +1,7 @@
 """Stage three of a crosscheck: from estimates to a `Ranking` that says how sure it is."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -38,6 +39,7 @@ def ranking(
     place = stats.ranks(estimate.score)
     order = sorted(range(len(book.targets)), key=lambda t: (int(place[t]), book.targets[t]))
     pairs = stats.paired(estimate.boot, estimate.score, order, level, n_items=len(book.items))
+    pairs = tuple(_together(book, pair) for pair in pairs)
     apart = [(pair.a, pair.b) for pair in pairs if pair.p_holm < 1 - level]
     groups = stats.tie_groups(order, apart)
     rows = tuple(
@@ -58,10 +60,19 @@ def ranking(
     )
 
 
+def _together(book: Book, pair: stats.Difference) -> stats.Difference:
+    """A pair that shares no item cannot be tested: it has no paired difference, whatever the scores say."""
+    a, b = (book.subjects[book.targets[target]].stored.keys() for target in (pair.a, pair.b))
+    return pair if any(item in a and item in b for item in book.items) else replace(pair, p=1.0, p_holm=1.0)
+
+
 def _row(book: Book, estimate: Estimate, target: int, rank: int, group: int, level: float) -> Row:
     name = book.targets[target]
     low, high = stats.percentile(estimate.boot[:, [target]], level, len(book.items))
     best, last = stats.rank_intervals(estimate.boot, level)[target]
+    if len(book.items) == 1:
+        best, last = 1, len(book.targets)  # one item cannot be resampled
+    score = float(estimate.score[target])
     judged = np.flatnonzero(~np.isnan(estimate.per_item[:, target]))
     subject = book.subjects[name]
     answered = [subject.stored[item] for item in book.items if item in subject.stored]
@@ -71,8 +82,8 @@ def _row(book: Book, estimate: Estimate, target: int, rank: int, group: int, lev
     return Row(
         rank=rank,
         name=name,
-        score=float(estimate.score[target]),
-        ci=(float(low[0]), float(high[0])),
+        score=score,
+        ci=(min(score, float(low[0])), max(score, float(high[0]))),
         rank_ci=(int(best), int(last)),
         rank_loo=None if estimate.rank_loo is None else estimate.rank_loo[target],
         tie_group=group,

@@ -101,7 +101,9 @@ def pairs(setting: "CrossCheck", models: Sequence[str]) -> list[tuple[str, str]]
     if setting.mode == "self":
         return [(model, model) for model in models]
     chosen = find_evidence(setting.evidence, models) or tuple(models)
-    own = models if setting.include_self else chosen if setting.weighting == "softmax" else ()
+    # Latent truth hears an author's samples like everybody's, or claims nobody shares would look the surest.
+    everybody = setting.include_self or setting.weighting == "em"
+    own = models if everybody else chosen if setting.weighting == "softmax" else ()
     return [(t, e) for t in models for e in dict.fromkeys((*chosen, t)) if t != e or t in own]
 
 

@@ -4,13 +4,21 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from vlmtools.crosscheck.budget import Budget, Metered
+from vlmtools.crosscheck.checks import check_settings
 from vlmtools.crosscheck.collect import ByItem, Draws, Progress, Tally, collect, silent
 from vlmtools.crosscheck.estimate import Book, Estimate, by_latent_truth, by_votes
 from vlmtools.crosscheck.judges.base import Claim, Judge
-from vlmtools.crosscheck.notes import failure_notes, item_notes, mixed_inputs, shared_items
+from vlmtools.crosscheck.notes import (
+    failure_notes,
+    item_notes,
+    mixed_inputs,
+    shared_items,
+    something_stored,
+    talking,
+)
 from vlmtools.crosscheck.rank import ranking
 from vlmtools.crosscheck.ranking import Ranking
 from vlmtools.crosscheck.rounds import judge_record, rounds
@@ -24,7 +32,6 @@ from vlmtools.crosscheck.voting import (
     vote,
 )
 from vlmtools.crosscheck.weights import OwnVotes, Scheme
-from vlmtools.errors import BadInput, UnknownName, suggest
 from vlmtools.responders.recorded import Recorded
 from vlmtools.store import Store, call_key
 from vlmtools.types import Json, Responder, Sample, by_id
@@ -86,10 +93,11 @@ class CrossCheck:
 
     @property
     def weighting(self) -> str:
-        """The weights really used; `auto` takes latent truth for objects, which several models can mention."""
+        """The weights really used; `auto` takes latent truth for objects, unless other settings exclude it."""
         if self.weights != "auto":
             return self.weights
-        return "em" if self.mode in ("explicit", "implicit") and self.claim_unit == "object" else "uniform"
+        crossed = self.mode in ("explicit", "implicit") and self.average == "micro" and not self.evidence
+        return "em" if crossed and self.claim_unit == "object" else "uniform"
 
     @property
     def scheme(self) -> Scheme:
@@ -100,24 +108,6 @@ class CrossCheck:
             names = ()
         weights: Any = "uniform" if self.weighting == "em" else self.weighting
         return Scheme(weights, self.beta, self.average, own, names)
-
-    def check(self) -> None:
-        """Refuse settings that do not go together.
-
-        Raises:
-            UnknownName: A mode or weighting that does not exist.
-            BadInput: A weighting that the mode cannot serve.
-        """
-        for name, kind in (("mode", Mode), ("weights", Weighting)):
-            if getattr(self, name) not in get_args(kind):
-                raise UnknownName(
-                    f"There is no {name} {getattr(self, name)!r}.{suggest(str(getattr(self, name)), get_args(kind))}"
-                )
-        if self.mode in ("self", "ref") and self.weighting != "uniform":
-            raise BadInput(
-                f"--mode {self.mode} has one piece of evidence per model, so --weights {self.weights} means nothing. "
-                "Leave --weights out, or use --mode explicit."
-            )
 
     def run(
         self,
@@ -146,18 +136,20 @@ class CrossCheck:
             MixedModality: The sources saw different kinds of input.
             BudgetSpent: The budget is used up; everything so far is stored.
         """
-        self.check()
+        check_settings(self)
         store.append_many("items", [_item(sample) for sample in samples])
         judge = self.judge if isinstance(self.judge, Judge) else judge_by_name(self.judge)
         answered, tallies = self._answers(sources, samples, store, budget, offline, progress)
         notes = mixed_inputs(answered, self.mixed_modality)
+        something_stored(answered, offline)
         items = shared_items(answered, samples, least=1 if self.mode in ("self", "ref") else 2)
         notes += item_notes(answered, items)
         answered = {
             model: {item: by_item[item] for item in items if item in by_item}
             for model, by_item in answered.items()
         }
-        targets = subjects(answered, self._splitter(judge))
+        targets, mute = talking(subjects(answered, self._splitter(judge)))
+        notes += mute
         votes, lost = self._votes(judge, sources, targets, by_id(samples), store, budget, offline, progress)
         book = self._book(targets, items, votes)
         notes += failure_notes(tallies) + lost

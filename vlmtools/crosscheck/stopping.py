@@ -1,10 +1,11 @@
 """Run every judge over the same answers, and stop adding items once the ranks separate."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from vlmtools.crosscheck.budget import Budget
 from vlmtools.crosscheck.collect import Progress, silent
+from vlmtools.crosscheck.judges.base import Judge
 from vlmtools.crosscheck.ranking import Ranking
 from vlmtools.crosscheck.run import CrossCheck
 from vlmtools.store import Store
@@ -31,6 +32,18 @@ def looks(n_items: int, first: int = FIRST_LOOK) -> list[int]:
 def separated(ranking: Ranking) -> bool:
     """Whether every model stands in a tie group of its own."""
     return len({row.tie_group for row in ranking.rows}) == len(ranking.rows)
+
+
+def spelled(judge: str | Judge) -> str:
+    """A judge as one would type it: its name and the settings that are not the defaults."""
+    if isinstance(judge, str):
+        return judge
+    changed = [
+        f"{field.name}={getattr(judge, field.name)}"
+        for field in fields(judge)  # type: ignore[arg-type]
+        if field.name != "responder" and getattr(judge, field.name) != field.default
+    ]
+    return ":".join(filter(None, (judge.name, ",".join(changed))))
 
 
 def run_all(
@@ -80,7 +93,7 @@ def run_all(
         if separated(result):
             break
     others = {
-        f"judge={getattr(other.judge, 'name', other.judge)}": {
+        f"judge={spelled(other.judge)}": {
             row.name: row.rank
             for row in other.run(
                 sources, samples[:size], store, budget=budget, offline=offline, progress=progress

@@ -107,7 +107,7 @@ class _Reading:
     model_field: str
 
     def sources(self) -> list[Recorded]:
-        models = {row.fields[self.model_field] for row in self.table.rows if row.fields.get(self.model_field)}
+        models = {self._model(row) for row in self.table.rows if row.fields.get(self.model_field)}
         if len(models) < 2:
             return [self._source(stem(self.table.path), self.table.rows)]
         by_model: dict[str, list[Row]] = {}
@@ -119,7 +119,11 @@ class _Reading:
         value = row.fields.get(self.model_field)
         if isinstance(value, str | int) and value != "":
             return str(value)
-        raise row.bad(self.model_field, value, "The file holds several models, so every row names its own")
+        raise row.bad(
+            self.model_field,
+            value,
+            "The field names one model; when a file holds several, every row names its own",
+        )
 
     def _source(self, name: str, rows: Sequence[Row]) -> Recorded:
         answers: dict[str, Answers] = {}

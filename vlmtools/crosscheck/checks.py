@@ -1,0 +1,52 @@
+"""Settings that do not go together are refused before anything is asked."""
+
+import math
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
+
+from vlmtools.errors import BadInput, UnknownName, suggest
+
+if TYPE_CHECKING:
+    from vlmtools.crosscheck.run import CrossCheck
+
+_CHOICES = ("mode", "weights", "average", "unit", "mixed_modality")
+
+
+def check_settings(setting: "CrossCheck") -> None:
+    """Refuse settings that do not exist, or that would be accepted and do nothing.
+
+    Args:
+        setting: The run's settings.
+
+    Raises:
+        UnknownName: A choice that does not exist.
+        BadInput: A value out of its range, or settings that exclude each other.
+    """
+    hints = get_type_hints(type(setting))
+    for name in _CHOICES:
+        _known(name, getattr(setting, name), get_args(hints[name]))
+    if not (setting.beta > 0 and math.isfinite(setting.beta)):
+        raise BadInput(f"--beta {setting.beta:g}: expected a finite number above 0; the paper uses 0.1.")
+    if setting.mode in ("self", "ref") and setting.weighting != "uniform":
+        raise BadInput(
+            f"--mode {setting.mode} has one piece of evidence per model, so --weights {setting.weights} means nothing. "
+            "Leave --weights out, or use --mode explicit."
+        )
+    if setting.mode == "implicit" and setting.weighting == "softmax" and not setting.include_self:
+        raise BadInput(
+            "--mode implicit --weights softmax weighs models by what they say about their own claims. Add --self."
+        )
+    if setting.weights == "em" and setting.evidence:
+        raise BadInput(
+            "--weights em learns from what every source says and leaves out, so --evidence means nothing to it. Leave "
+            "out --evidence, or use --weights uniform."
+        )
+    if setting.weights == "em" and setting.average == "macro":
+        raise BadInput(
+            "--weights em estimates a share of claims, not a mean over items. Leave out --average macro, or use "
+            "--weights uniform."
+        )
+
+
+def _known(name: str, given: Any, known: tuple[str, ...]) -> None:
+    if given not in known:
+        raise UnknownName(f"There is no {name.replace('_', ' ')} {given!r}.{suggest(str(given), known)}")
