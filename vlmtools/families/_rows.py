@@ -109,7 +109,7 @@ def apply(plans: Sequence[Plan], call: Call, output: Output) -> Output:
     _refuse_unknown(call)
     within = [_spot(plan, call) for plan in active]
     start, stop = min(spot[0] for spot in within), max(spot[1] for spot in within)
-    meant = [None if spot[2] is None else spot[2][:, None, start:stop, None] for spot in within]
+    meant = [_meant(spot, start, stop, call) for spot in within]
     added = mask_rows(call, start, stop)
     rows = _rows(active[0], call, added, start)
     scores = score_rows(call, start, stop)
@@ -144,6 +144,17 @@ def _spot(plan: Plan, call: Call) -> tuple[int, int, Tensor | None]:
         n_rows,
         None if bool(within[:, start:].all()) and start < n_rows else within,
     )
+
+
+def _meant(spot: tuple[int, int, Tensor | None], start: int, stop: int, call: Call) -> Tensor | None:
+    """Which rows from `start` to `stop` a plan means; None for all of them."""
+    first, last, within = spot
+    if within is None and (first, last) == (start, stop):
+        return None
+    if within is None:
+        place = torch.arange(call.query.shape[2], device=call.query.device)
+        within = ((place >= first) & (place < last)).expand(call.query.shape[0], -1)
+    return within[:, None, start:stop, None]
 
 
 def _rows(plan: Plan, call: Call, added: Tensor, start: int) -> Rows:
