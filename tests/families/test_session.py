@@ -143,3 +143,14 @@ def test_a_peft_model_is_patched_through_its_wrapper() -> None:
     with VHR().attach(wrapped):
         torch.testing.assert_close(logits(wrapped, batch), expected)
         assert answer(wrapped, batch) == tokens
+
+
+def test_a_picture_after_the_first_pass_is_refused() -> None:
+    from transformers import DynamicCache
+
+    model, batch, cache = tiny("llava"), inputs("llava"), DynamicCache()
+    with PAI(first_layer=0).attach(model), torch.no_grad():
+        model(input_ids=torch.tensor([[1, 9]]), past_key_values=cache)
+        rest = {"input_ids": batch["input_ids"][:, 2:], "pixel_values": batch["pixel_values"]}
+        with pytest.raises(BadInput, match="read the prompt in one pass"):
+            model(**rest, past_key_values=cache)

@@ -53,6 +53,8 @@ def mask_rows(call: Call, start: int, stop: int) -> Float[Tensor, "#batch #head 
     if isinstance(mask, Tensor) and mask.ndim == 4:
         given = mask[:, :, start:stop, :n_keys]
         return _added(given) if given.dtype == torch.bool else given.float()
+    if mask is None and n_rows == 1 and not call.options.get("sliding_window"):
+        return torch.zeros((), device=device).expand(1, 1, 1, n_keys)
     rows = torch.arange(start, stop, device=device)
     keys = torch.arange(n_keys, device=device)
     if hasattr(mask, "mask_mod"):

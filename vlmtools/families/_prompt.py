@@ -1,7 +1,7 @@
 """A batch of prompts, how far a stream of passes has come, and something that can be taken back."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -20,11 +20,17 @@ class Prompt:
         inputs: Everything the model was given, by name.
         image: Which positions are pieces of a picture.
         real: Which positions are no padding.
+        has_image: Whether any position is a piece of a picture.
     """
 
     inputs: Mapping[str, Any]
     image: Bool[Tensor, "batch seq"]
     real: Bool[Tensor, "batch seq"]
+    has_image: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        # asked at every layer and step: read once from the device
+        object.__setattr__(self, "has_image", bool(self.image.any()))
 
     @property
     def n_rows(self) -> int:
@@ -48,11 +54,6 @@ class Prompt:
         place = torch.arange(1, self.length + 1, device=self.image.device)
         return (self.image.long() * place).amax(-1)
 
-    @property
-    def has_image(self) -> bool:
-        """Whether any position is a piece of a picture."""
-        return bool(self.image.any())
-
 
 @dataclass(slots=True)
 class State:
@@ -66,6 +67,7 @@ class State:
         past: Keys that lay in the cache before the current pass.
         n_new: Rows of the current pass.
         seen: Positions processed so far.
+        memo: What layers ask again and again during one pass.
     """
 
     prompt: Prompt | None = None
@@ -75,6 +77,7 @@ class State:
     past: int = 0
     n_new: int = 0
     seen: int = 0
+    memo: dict[Any, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
     def is_about(self, inputs: Mapping[str, Any]) -> bool:
         """Whether the prompt was read from these very inputs.

@@ -15,9 +15,10 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from vlmtools.errors import BadInput, CannotAttach
+from vlmtools.errors import BadInput
 from vlmtools.families._probe import Anatomy, anatomy, bare
 from vlmtools.families._prompt import Prompt, Removable, State, read_prompt, spread
+from vlmtools.families._refuse import refuse_chunks, refuse_compiled, refuse_later_picture, refuse_restart
 
 PLACE = "_vlmtools_session"
 """The attribute of the model under which its session lies."""
@@ -103,7 +104,13 @@ class Session:
             n_keys: Keys the attention sees: fewer than positions in sliding layers, more in static caches.
             device: Where to put the answer.
         """
-        chosen, total = chosen.to(device), self.state.past + self.state.n_new
+        key = (id(chosen), n_rows, n_keys, device)
+        if key not in self.state.memo:  # kept together: a number of `id` may be given again
+            self.state.memo[key] = chosen, self._as_keys(chosen.to(device), n_rows, n_keys)
+        return self.state.memo[key][1]
+
+    def _as_keys(self, chosen: Tensor, n_rows: int, n_keys: int) -> Tensor:
+        total = self.state.past + self.state.n_new
         wide = torch.nn.functional.pad(chosen, (0, max(total, n_keys, chosen.shape[1]) - chosen.shape[1]))
         first = max(0, total - n_keys)  # sliding layers have forgotten what lies before
         return spread(wide[:, first : first + n_keys], n_rows)
@@ -189,7 +196,7 @@ class Session:
     def _generate(self, inner: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self.is_bare or self.state.side or self.state.generating:
             return inner(*args, **kwargs)
-        _refuse_chunks(self.anatomy.model, kwargs)
+        refuse_chunks(self.anatomy.model, kwargs)
         given = _named(args, kwargs)
         with self.stream(State(generating=True)):
             self._begin(given)
@@ -208,7 +215,10 @@ class Session:
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _before_model(self, _module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if self.is_bare or self.state.generating or _past(kwargs):
+        if self.is_bare or self.state.generating:
+            return
+        if _past(kwargs):
+            refuse_later_picture(kwargs)
             return
         given = _named(args, kwargs)
         if not (
@@ -222,47 +232,12 @@ class Session:
             return
         state = self.state
         state.past, state.n_new = _past(kwargs), _n_rows(args, kwargs)
-        _refuse_restart(state)
+        state.memo.clear()
+        refuse_restart(state)
         known = state.fresh or state.past or (state.generating and state.prompt is not None)
         if not known or state.past > max(state.seen, state.prompt.length if state.prompt else 0):
             state.prompt = None
         state.fresh, state.seen = False, state.past + state.n_new
-
-
-def refuse_compiled(model: Any) -> None:
-    """Refuse a model that was compiled: hooks added now would be ignored without a word.
-
-    Args:
-        model: The model something is about to be attached to.
-
-    Raises:
-        CannotAttach: It was compiled.
-    """
-    inner = bare(model)
-    compiled = hasattr(model, "_orig_mod") or "_compiled_call" in inner.__dict__
-    if compiled or any(getattr(part, "_compiled_call_impl", None) is not None for part in inner.modules()):
-        raise CannotAttach(
-            "The model was compiled already, and a compiled model ignores hooks that are added later. Attach to the "
-            "model first and compile it then, or load it again and leave the compiling out."
-        )
-
-
-def _refuse_chunks(model: Any, kwargs: Mapping[str, Any]) -> None:
-    config = kwargs.get("generation_config") or model.generation_config
-    if kwargs.get("prefill_chunk_size") or getattr(config, "prefill_chunk_size", None):
-        raise BadInput(
-            "prefill_chunk_size cuts the prompt into pieces, and a method would take the first piece for the whole "
-            "prompt. Leave prefill_chunk_size out while a method is attached."
-        )
-
-
-def _refuse_restart(state: State) -> None:
-    if state.generating and state.prompt and not state.past and state.n_new < state.prompt.length:
-        raise BadInput(
-            f"Inside generate a pass starts anew with {state.n_new} tokens where the prompt has {state.prompt.length}: "
-            "a second stream, as guidance_scale runs one, would be taken for the answer. Leave it out while a method "
-            "is attached."
-        )
 
 
 def _named(args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
