@@ -143,6 +143,23 @@ def test_plan_counts_everything_and_sends_nothing(items: str, tmp_path: Path) ->
     assert told["assumptions"]["claims_per_answer"] == 5
 
 
+def test_plan_of_a_finished_run_has_nothing_left_to_ask(items: str, tmp_path: Path) -> None:
+    with serving() as log:
+        line = [
+            f"server:a@{log.url}",
+            f"server:b@{log.url}",
+            "--items",
+            items,
+            "--out",
+            str(tmp_path / "run"),
+        ]
+        line += ["--judge", "prompt", "--judge-model", f"server:j@{log.url}", "--bootstrap", "50"]
+        call(*line)
+        n_calls = len(log.bodies)
+        told = json.loads(call(*line, "--plan", "--json"))
+    assert told["calls"] == 0 and told["steps"][2]["total"] == 60 and len(log.bodies) == n_calls
+
+
 def test_a_spent_budget_exits_with_3_and_the_same_line_goes_on(items: str, tmp_path: Path) -> None:
     with serving() as log:
         line = ["crosscheck", f"server:a@{log.url}", f"server:b@{log.url}", "--items", items, "--out", "run"]

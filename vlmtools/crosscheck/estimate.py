@@ -225,7 +225,7 @@ def _doubts(result: latent.LatentTruth, shared: bool) -> tuple[str, ...]:
         )
     if shared and float(np.mean(result.rate)) > _TOO_MANY_FALSE:
         said.append(
-            "More than half of all claims are estimated to be false. Unless these models are that bad, the estimate may "
+            "More than half of all claims are estimated to be false. Unless the models are that bad, the estimate may "
             "have taken true for false: compare with --weights uniform."
         )
     if not result.converged:

@@ -139,8 +139,11 @@ def make_plan(
             for setting in settings[:1]
             for source in sources
         ]
+        keys = (key for source in sources for key, _ in wanted(source, samples, settings[0].draws))
+        answered = store is not None and all(store.has("answers", key) for key in keys)
         for setting in settings:
-            steps += _votes(setting, sources, samples, chars)
+            counted = _counted_votes(setting, sources, samples, store, chars) if store and answered else None
+            steps += [counted] if counted else _votes(setting, sources, samples, chars)
     finally:
         if store is not None:
             store.close()
@@ -189,6 +192,21 @@ def _answers(
 
 def _prompt_tokens(sample: Sample) -> float:
     return len(sample.prompt + (sample.text or "")) / CHARS_PER_TOKEN + TOKENS_PER_IMAGE * len(sample.media)
+
+
+def _counted_votes(
+    setting: CrossCheck, sources: Sequence[Responder], samples: Sequence[Sample], store: Store, chars: float
+) -> Step | None:
+    """Once every answer is stored the claims are known: votes are counted, stored ones too."""
+    judge = setting.judge
+    if not isinstance(judge, Judge) or not (judge.costs or setting.mode == "implicit"):
+        return None
+    asked = setting.vote_calls(judge, sources, samples, store)
+    missing = [call for key, call in asked if not store.has("votes", key)]
+    n_calls = sum(len(call.question.claims) for call in missing)
+    per_call = 60.0 + (TOKENS_PER_IMAGE if setting.mode == "implicit" else chars / CHARS_PER_TOKEN)
+    total = sum(len(call.question.claims) for _, call in asked)
+    return Step(f"votes by {judge.name}", total, n_calls, n_calls * per_call, n_calls * TOKENS_PER_VERDICT)
 
 
 def _votes(

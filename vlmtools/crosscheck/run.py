@@ -26,6 +26,7 @@ from vlmtools.crosscheck.sources import judge_by_name
 from vlmtools.crosscheck.voting import (
     REFERENCE,
     Subject,
+    VoteCall,
     Votes,
     read_back,
     subjects,
@@ -140,16 +141,8 @@ class CrossCheck:
         store.append_many("items", [_item(sample) for sample in samples])
         judge = self.judge if isinstance(self.judge, Judge) else judge_by_name(self.judge)
         answered, tallies = self._answers(sources, samples, store, budget, offline, progress)
-        notes = mixed_inputs(answered, self.mixed_modality)
         something_stored(answered, offline)
-        items = shared_items(answered, samples, least=1 if self.mode in ("self", "ref") else 2)
-        notes += item_notes(answered, items)
-        answered = {
-            model: {item: by_item[item] for item in items if item in by_item}
-            for model, by_item in answered.items()
-        }
-        targets, mute = talking(subjects(answered, self._splitter(judge)))
-        notes += mute
+        targets, items, notes = self._subjects(judge, answered, samples)
         votes, lost = self._votes(judge, sources, targets, by_id(samples), store, budget, offline, progress)
         book = self._book(targets, items, votes)
         notes += failure_notes(tallies) + lost
@@ -163,6 +156,29 @@ class CrossCheck:
             warnings=notes,
             record=full,
         )
+
+    def vote_calls(
+        self, judge: Judge, sources: Sequence[Responder], samples: Sequence[Sample], store: Store
+    ) -> list[tuple[str, VoteCall]]:
+        """Every vote a run would want, from the stored answers alone; nothing is asked."""
+        answered, _ = self._answers(sources, samples, store, None, True, silent)
+        targets, _, _ = self._subjects(judge, answered, samples)
+        asked = rounds(self, judge, sources, targets, by_id(samples), None)
+        return [call for _, calls, _ in asked for call in calls]
+
+    def _subjects(
+        self, judge: Judge, answered: Mapping[str, ByItem], samples: Sequence[Sample]
+    ) -> tuple[dict[str, Subject], tuple[str, ...], list[str]]:
+        """Answers and claims of the compared items, those items, and what is to be said about them."""
+        notes = mixed_inputs(answered, self.mixed_modality)
+        items = shared_items(answered, samples, least=1 if self.mode in ("self", "ref") else 2)
+        notes += item_notes(answered, items)
+        compared = {
+            model: {item: by_item[item] for item in items if item in by_item}
+            for model, by_item in answered.items()
+        }
+        targets, mute = talking(subjects(compared, self._splitter(judge)))
+        return targets, items, notes + mute
 
     def estimate(self, book: Book) -> Estimate:
         """Scores of a run's targets from its claims and votes."""
