@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
+    from vlmtools.families.base import ModelFamily
+
 log = logging.getLogger(__name__)
 
 _NEUTRAL = {
@@ -99,6 +101,13 @@ class VLM:
         if processor is None:
             processor = load_processor(origin, model.config, trust_remote_code=False)
         return cls(model, processor, name or Path(origin).name or type(model).__name__)
+
+    @property
+    def family(self) -> "ModelFamily | None":
+        """Facts about the model's `model_type`; None when no file under `families/` describes it."""
+        from vlmtools.families._probe import family_of
+
+        return family_of(self.model.config)
 
     @property
     def tokenizer(self) -> Any:

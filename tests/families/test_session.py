@@ -133,6 +133,7 @@ def test_a_failed_pass_is_forgotten() -> None:
         assert torch.equal(logits(model, batch), expected)
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # peft asks the model by an old name
 def test_a_peft_model_is_patched_through_its_wrapper() -> None:
     peft = pytest.importorskip("peft")
     model, batch = build("llava"), inputs("llava")
