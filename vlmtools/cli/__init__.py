@@ -15,6 +15,7 @@ RUN, ANALYSE, SETUP = "Run", "Analyse", "Set up"
 
 VERBS: tuple[tuple[str, str, str], ...] = (
     ("crosscheck", "crosscheck", RUN),
+    ("generate", "generate", RUN),
     ("demo", "demo", RUN),
     ("report", "report", ANALYSE),
     ("inspect", "inspect", ANALYSE),
@@ -60,6 +61,8 @@ def _verb(name: str) -> Callable[..., Any]:
 
 for _name, _, _panel in VERBS:
     app.command(_name, rich_help_panel=_panel)(_verb(_name))
+
+app.add_typer(importlib.import_module("vlmtools.cli.patch").patch_app, name="patch", rich_help_panel=ANALYSE)
 
 
 def main() -> None:

@@ -104,7 +104,7 @@ def item_notes(answered: Answered, items: Sequence[str]) -> list[str]:
     notes = []
     if partly:
         notes.append(
-            f"The models answered different parts of the {len(items):,} compared items: {', '.join(partly)}. Each is "
+            f"The models answered different parts of the {len(items):,} compared items: {_some(partly, 3)}. Each is "
             "scored on what it answered; the intervals say what so few items can tell."
         )
     apart = [
@@ -113,11 +113,15 @@ def item_notes(answered: Answered, items: Sequence[str]) -> list[str]:
         if len(compared[a] & compared[b]) < min(FEW_ITEMS, len(items))
     ]
     if apart:
-        shown = ", ".join(apart[:5]) + (f" and {len(apart) - 5} more pairs" if len(apart) > 5 else "")
-        notes.append(f"Hardly compared with each other, for want of shared items: {shown}.")
+        notes.append(f"Hardly compared with each other, for want of shared items: {_some(apart, 3)}.")
     if len(items) < FEW_ITEMS:
         notes.append(f"Only {len(items)} items: no interval made from so few can be relied on.")
     return notes
+
+
+def _some(parts: Sequence[str], most: int) -> str:
+    rest = f" and {len(parts) - most} more" if len(parts) > most else ""
+    return ", ".join(parts[:most]) + rest
 
 
 def failure_notes(tallies: Mapping[str, Tally]) -> list[str]:
