@@ -70,7 +70,9 @@ def inputs(name: str, texts: tuple[tuple[int, ...], ...] = ((5, 6, 7),), seed: i
     for key in pictures[0].inputs:
         batch[key] = torch.cat([picture.inputs[key] for picture in pictures])
     if name == "mllama":  # tokens see the one tile from the picture on
-        batch["cross_attention_mask"] = ((ids == config.image_token_id).cumsum(-1) > 0).long()[:, :, None, None]
+        batch["cross_attention_mask"] = ((ids == config.image_token_id).cumsum(-1) > 0).long()[
+            :, :, None, None
+        ]
     if name == "paligemma":
         batch["token_type_ids"] = torch.zeros_like(ids)
     return batch
@@ -89,6 +91,19 @@ def answer(model: Any, batch: dict[str, Tensor], **options: Any) -> list[list[in
     out = model.generate(**batch, **options)
     rows: list[list[int]] = out[:, batch["input_ids"].shape[1] :].tolist()
     return rows
+
+
+@torch.no_grad()
+def scores(model: Any, batch: dict[str, Tensor]) -> Tensor:
+    """What the first six tokens were chosen from, logits processors included."""
+    options = {
+        "max_new_tokens": 6,
+        "do_sample": False,
+        "output_scores": True,
+        "return_dict_in_generate": True,
+    }
+    found: Tensor = torch.stack(model.generate(**batch, **options).scores)
+    return found
 
 
 def hooks(model: Any) -> dict[str, int]:

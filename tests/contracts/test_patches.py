@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from matrix import FAMILIES, PATCHES, attached, hooks, inputs, kernels, logits, patch, tiny
+from matrix import FAMILIES, PATCHES, VARIED, attached, hooks, inputs, kernels, logits, patch, scores, tiny
 
 from vlmtools.errors import CannotAttach
 from vlmtools.patches.base import Handle, Live, Patch
@@ -116,3 +116,19 @@ def _count(whole: Patch, model: Any) -> int:
     except CannotAttach as reason:
         pytest.skip(f"refused: {reason}")
     return Counting.n
+
+
+@pytest.mark.parametrize("name", PATCHES)
+def test_a_patch_changes_what_some_family_predicts(name: str) -> None:
+    """A patch that changes nothing anywhere is not wired to anything; single steps may leave a family alone."""
+    for kind in VARIED:
+        model, batch = tiny(kind), inputs(kind, ((5, 6, 7), (8, 9)))
+        try:
+            on = patch(name).attach(model)
+        except CannotAttach:
+            continue
+        with on:
+            changed = scores(model, batch)
+        if not torch.equal(changed, scores(model, batch)):
+            return
+    pytest.fail(f"{name} changes nothing on {', '.join(VARIED)}")
