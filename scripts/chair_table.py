@@ -17,7 +17,9 @@ from vlmtools.scoring.chair import load_truth, score
 
 def main() -> None:
     """Print the table as CSV."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("files", nargs="+")
     parser.add_argument("--truth", required=True)
     parser.add_argument("--id-field", default="id")
@@ -30,7 +32,9 @@ def main() -> None:
         for source in read_sources(path, id_field=asked.id_field, text_field=asked.text_field):
             found = score({item: said.text for item, said in source.answers.items()}, truth)
             rates = (found.chair_s, found.chair_i, found.recall)
-            table.writerow([source.name, *rates, found.n_captions, found.n_mentions, f"{found.mean_words:.1f}"])
+            table.writerow(
+                [source.name, *rates, found.n_captions, found.n_mentions, f"{found.mean_words:.1f}"]
+            )
 
 
 if __name__ == "__main__":
