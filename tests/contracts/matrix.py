@@ -84,10 +84,15 @@ def logits(model: Any, batch: dict[str, Tensor]) -> Tensor:
     return found
 
 
+def _words_only(_ids: Tensor, scores: Tensor) -> Tensor:
+    """Image and frame tokens are never written: models without a cache would look for their picture."""
+    return scores.index_fill(-1, torch.arange(124, scores.shape[-1]), float("-inf"))
+
+
 @torch.no_grad()
 def answer(model: Any, batch: dict[str, Tensor], **options: Any) -> list[list[int]]:
     """New tokens only."""
-    options = {"max_new_tokens": 6, "do_sample": False, **options}
+    options = {"max_new_tokens": 6, "do_sample": False, "logits_processor": [_words_only], **options}
     out = model.generate(**batch, **options)
     rows: list[list[int]] = out[:, batch["input_ids"].shape[1] :].tolist()
     return rows
