@@ -117,8 +117,11 @@ class DoLa(Patch):
         if not isinstance(self.layers, str):
             return layers_passed(live, tuple(self.layers), 0, 0)
         parts = live.anatomy
-        tied = parts.model.get_output_embeddings() is not None and (
-            parts.model.get_output_embeddings().weight is parts.model.get_input_embeddings().weight
+        # Asked of the configuration: weights that are offloaded are no longer the same object.
+        config = parts.model.config
+        tied = bool(
+            getattr(config, "tie_word_embeddings", False)
+            or getattr(config.get_text_config(), "tie_word_embeddings", False)
         )
         return bucket(self.layers, len(parts.layers), tied)
 
