@@ -1,0 +1,48 @@
+import json
+
+import pytest
+import torch
+from places import find_all, golden_roots
+
+from vlmtools import registry
+from vlmtools.backbones.base import Backbone
+
+PACKAGE = "vlmtools.backbones"
+
+
+def _variants():
+    for architecture in registry.names(PACKAGE):
+        cls = registry.load(PACKAGE, architecture, Backbone)
+        yield from ((cls, name, variant) for name, variant in cls.variants.items())
+
+
+VARIANTS = list(_variants())
+
+
+def _counted(cls, args):
+    with torch.device("meta"):
+        return sum(weight.numel() for weight in cls(**args).parameters())
+
+
+@pytest.mark.parametrize(
+    ("cls", "variant"), [pytest.param(c, v, id=n) for c, n, v in VARIANTS if v.params is not None]
+)
+def test_a_variant_has_as_many_parameters_as_its_table_says(cls, variant):
+    assert _counted(cls, variant.args) == variant.params
+
+
+def _published():
+    for path in find_all(golden_roots(), "backbones/params.json"):
+        for table in json.loads(path.read_text()).values():
+            for name, count in table.items():
+                if isinstance(count, int):
+                    yield name.lower().replace("-", "_"), count
+
+
+@pytest.mark.golden
+def test_the_tables_repeat_the_counts_of_the_authors_own_classes():
+    ours = {name: variant.params for _, name, variant in VARIANTS}
+    published = {name: count for name, count in _published() if name in ours}
+    if not published:
+        pytest.skip("no backbones/params.json in $VLMTOOLS_GOLDEN, ../shared or tests/golden")
+    assert {name: ours[name] for name in published} == published
