@@ -8,6 +8,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from vlmtools.errors import BadInput
+from vlmtools.pruning._salience import normalised, whole_layer
+from vlmtools.pruning.base import Needs, Seen, Selection, TokenPruner, Tower
 
 Fill = Literal["register", "diverse"]
 """How the budget is filled behind anchors and buffers."""
@@ -55,9 +57,9 @@ def cross(anchors: Int64[Tensor, " anchor"], n_tokens: int, width: int) -> Int64
         anchors - width,
         anchors + width,
     ]
-    found = torch.cat(near).unique()
-    found = found[(found >= 0) & (found < n_tokens)]
-    return found[~torch.isin(found, anchors)]
+    found = torch.cat(near)
+    inside = found[(found >= 0) & (found < n_tokens)]
+    return _marked(n_tokens, inside).index_fill(0, anchors, False).nonzero()[:, 0]
 
 
 def fill_diverse(
@@ -79,7 +81,7 @@ def fill_diverse(
         n: How many to add.
         weight: On similarity, from 0 up; 0 is neutral and gives the tokens with the highest scores.
     """
-    unit = torch.nn.functional.normalize(features.float(), dim=-1)
+    unit = normalised(features)
     span = (scores.max() - scores.min()).clamp_min(torch.finfo(torch.float32).tiny)
     value = (scores - scores.min()) / span
     near = unit @ unit[chosen].T
@@ -154,11 +156,87 @@ def released_stages(
     """
     anchors = best(object_scores, n_anchors(n_keep, alpha))
     shifts = torch.tensor([0, -1, 1, -width, width], device=anchors.device)
-    chosen = (anchors[:, None] + shifts).clamp(0, len(object_scores) - 1).unique()
+    near = (anchors[:, None] + shifts).clamp(0, len(object_scores) - 1).flatten()
+    union = _marked(len(object_scores), near)
+    chosen = union.nonzero()[:, 0]
     if len(chosen) > n_keep:
         raise BadInput(
             f"{len(chosen)} anchors and neighbours do not fit into {n_keep} tokens, and the released HiPrune stops "
             "there. Lower alpha, keep more tokens, or use compat=False."
         )
-    lowered = deep_scores.index_add(0, chosen, -torch.ones_like(deep_scores[chosen]))
-    return anchors, chosen[~torch.isin(chosen, anchors)], best(lowered, n_keep - len(chosen))
+    buffers = union.index_fill(0, anchors, False).nonzero()[:, 0]
+    return anchors, buffers, best(deep_scores - union.to(deep_scores.dtype), n_keep - len(chosen))
+
+
+def _marked(n_tokens: int, tokens: Tensor) -> Tensor:
+    return torch.zeros(n_tokens, dtype=torch.bool, device=tokens.device).index_fill(0, tokens, True)
+
+
+@dataclass(frozen=True)
+class HiPrune(TokenPruner):
+    """Anchors and their neighbours by the attention of a middle layer, the rest by that of the deepest one in use.
+
+    Without settings: the paper's rule with an exact budget. `fill="diverse"` is ours, for small budgets: the rest by
+    attention minus similarity to what is kept.
+
+    Reference: arXiv:2508.00553, section 4.2.
+
+    Args:
+        alpha: Share of anchors and buffers, from 0 (attention of the deep layer alone) up; the paper uses 0.1.
+        compat: As the released program computes it, its defects included: see `released_stages`. Towers with a class
+            token follow the LLaVA program, others the Qwen program, whose scores have mean 1.
+        fill: `register` as in the paper, or `diverse`.
+        weight: On similarity, for `diverse`, from 0 up; 0 is `register`.
+        object_layer: Middle layer, from 0, negative from the end; None is the 9th of 24 in CLIP towers and the 16th
+            of 32 in others, in proportion, moved to the nearest layer that sees whole pictures.
+        deep_layer: None is the layer whose output goes to the connector. The paper says the last one, its LLaVA code
+            takes this.
+    """
+
+    alpha: float = 0.1
+    compat: bool = False
+    fill: Fill = "register"
+    weight: float = 1.0
+    object_layer: int | None = None
+    deep_layer: int | None = None
+
+    def needs(self, tower: Tower) -> Needs:
+        """Attention received in two layers."""
+        if self.alpha < 0 or (self.compat and self.fill != "register"):
+            raise BadInput(
+                f"{self.name}: alpha={self.alpha}, compat={self.compat}, fill={self.fill!r} do not go together. "
+                "alpha is 0 or more, and the released program (compat) fills with registers only."
+            )
+        share = 8 / 23 if "clip" in tower.name else 15 / 31
+        deep = whole_layer(tower, self.deep_layer, None, self.name)
+        middle = whole_layer(tower, self.object_layer, share, self.name)
+        if self.object_layer is None:
+            middle = min(middle, deep % tower.n_layers)
+        row = (deep,) if self.compat and tower.class_token else ()
+        return Needs(received=(middle, deep), class_attention=row)
+
+    def select(self, seen: Seen, n_keep: int) -> Selection:
+        """Anchors, buffers, and the rest."""
+        middle, deep = self._scores(seen)
+        width = seen.grid[1]
+        if self.compat:
+            anchors, buffers, rest = released_stages(middle, deep, n_keep, width, self.alpha)
+        else:
+            features = seen.features if self.fill == "diverse" else None
+            anchors, buffers, rest = stages(middle, deep, n_keep, width, self.alpha, features, self.weight)
+        found = {"anchor": anchors, "buffer": buffers, self.fill: rest}
+        kept = _marked(seen.n_tokens, torch.cat(list(found.values()))).nonzero()[:, 0]
+        return Selection(kept, {kind: tokens.sort().values for kind, tokens in found.items()})
+
+    def _scores(self, seen: Seen) -> tuple[Tensor, Tensor]:
+        """Of the object and of the deep layer; sums instead of means where the Qwen program has them."""
+        layers = sorted(seen.received)
+        middle = layers[0] if self.object_layer is None else self.object_layer
+        if self.object_layer is None and self.deep_layer is not None:
+            middle = next((layer for layer in layers if layer != self.deep_layer), self.deep_layer)
+        deep = next((layer for layer in layers if layer != middle), middle)
+        deep = deep if self.deep_layer is None else self.deep_layer
+        scores = seen.received[middle], seen.received[deep]
+        if self.compat and not seen.class_attention:
+            return scores[0] / scores[0].mean(), scores[1] / scores[1].mean()
+        return scores
