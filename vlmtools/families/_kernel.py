@@ -21,6 +21,8 @@ from vlmtools.families._rows import Output, Plan, apply
 SUFFIX = "_rows"
 PLANS = "_vlmtools_plans"
 """The attribute of an attention module that holds its plans, in the order they were attached."""
+TAPS = "_vlmtools_taps"
+"""The attribute of an attention module that holds who is shown its calls."""
 USES = "_vlmtools_wrapped"
 """The attribute of a submodel that counts who needs its kernel wrapped."""
 
@@ -44,11 +46,29 @@ def listen(submodel: Any, plans: Sequence[Plan]) -> Removable:
         return Removable(stack.pop_all().close)
 
 
-def _forget(module: Any, plan: Plan) -> None:
-    plans = module.__dict__[PLANS]
-    plans.remove(plan)
-    if not plans:
-        del module.__dict__[PLANS]
+def tap(submodel: Any, module: Any, see: Callable[[Call], object]) -> Removable:
+    """Show every finished call of one attention module to a function; the kernel's output is not touched.
+
+    Args:
+        submodel: The decoder or the vision tower the module belongs to: its attention implementation is wrapped.
+        module: The attention module.
+        see: Receives the call: queries and keys as the kernel got them.
+
+    Raises:
+        CannotAttach: The kernel in use cannot be wrapped, or the module does not use the attention interface.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.callback(_wrap(submodel, [module]).remove)
+        module.__dict__.setdefault(TAPS, []).append(see)
+        stack.callback(_forget, module, see, TAPS)
+        return Removable(stack.pop_all().close)
+
+
+def _forget(module: Any, one: Any, place: str = PLANS) -> None:
+    listed = module.__dict__[place]
+    listed.remove(one)
+    if not listed:
+        del module.__dict__[place]
 
 
 def _wrap(submodel: Any, modules: Sequence[Any]) -> Removable:
@@ -133,14 +153,24 @@ def _wrapped(base: str) -> Callable[..., Output]:
     ) -> Output:
         with _named(module, base):
             output: Output = _kernel(base, module)(module, query, key, value, attention_mask, **options)
-        plans = module.__dict__.get(PLANS)
-        if plans is None:
+        plans, taps = module.__dict__.get(PLANS), module.__dict__.get(TAPS)
+        if plans is None and taps is None:
             return output
         call = Call(module, query, key, value, attention_mask, options, base)
+        if taps is not None:
+            _show(taps, call)
+        if plans is None:
+            return output
         changed: Output = _carry_out(plans, call, output)
         return changed
 
     return attention
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _show(taps: Sequence[Callable[[Call], object]], call: Call) -> None:
+    for see in tuple(taps):
+        see(call)
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]  # what plans do depends on data

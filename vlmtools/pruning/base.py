@@ -19,7 +19,7 @@ from vlmtools.errors import BadInput
 from vlmtools.patches.base import Attached, Handle, Live, Patch
 
 Positions = Literal["auto", "original", "renumber"]
-"""Where kept tokens say they are: where they were, or one after the other; auto is the first for three-axis positions."""
+"""Where kept tokens say they are: where they were, or one after the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +91,7 @@ class Seen:
         keys: Layer → keys after rotary embedding, if any.
         patches: Tower features in front of the connector; None unless asked for.
         text: Embeddings of the prompt's real tokens that are no image tokens; None unless asked for.
+        n_queries: Queries that the means in `received` are taken over; 0 when nothing was listened to.
         kind: `image` or `video`.
         row: Prompt of the batch the view belongs to.
         index: Number of the view within the call.
@@ -103,6 +104,7 @@ class Seen:
     keys: Mapping[int, Float[Tensor, "token head width"]] = field(default_factory=dict)
     patches: Float[Tensor, "token patch_dim"] | None = None
     text: Float[Tensor, "word dim"] | None = None
+    n_queries: int = 0
     kind: str = "image"
     row: int = 0
     index: int = 0
@@ -179,10 +181,10 @@ class TokenPruner(Patch):
     call of the model is shortened too, and its logits are those of the short sequence.
 
     Args:
-        keep: Share in (0, 1] of every view, or, as a whole number, tokens per view (a picture, a tile, or a frame). 1.0 is
-            neutral; at least one token stays.
-        positions: `original` keeps the positions the tokens had, `renumber` counts on without gaps; `auto` is `original` for
-            models with three-axis positions and `renumber` for others.
+        keep: Share in (0, 1] of every view, or, as a whole number, tokens per view (a picture, a tile, or a frame).
+            1.0 is neutral; at least one token stays.
+        positions: `original` keeps the positions the tokens had, `renumber` counts on without gaps; `auto` is
+            `original` for models with three-axis positions and `renumber` for others.
     """
 
     keep: float | int = 1.0
@@ -256,8 +258,8 @@ class TokenPruner(Patch):
         good = 0 < self.keep <= 1 if isinstance(self.keep, float) else self.keep >= 1
         if isinstance(self.keep, bool) or not good:
             raise BadInput(
-                f"{self.name}: keep={self.keep!r} is neither a share above 0 and up to 1.0 nor a whole number of tokens from 1. "
-                "Write keep=0.33 for a third of every view, or keep=192 for 192 tokens of each."
+                f"{self.name}: keep={self.keep!r} is neither a share above 0 and up to 1.0 nor a whole number of "
+                "tokens from 1. Write keep=0.33 for a third of every view, or keep=192 for 192 tokens of each."
             )
 
 

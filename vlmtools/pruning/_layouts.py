@@ -1,0 +1,324 @@
+"""How the patches of a vision tower become image tokens, family by family, and where these lie.
+
+Values of patches (scores, keys, features) are carried along the way that the model's own connector sends its features,
+one channel at a time: a merge of patches becomes a mean, a line end becomes NaN.
+"""
+
+import contextlib
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vlmtools.errors import CannotAttach
+from vlmtools.families._probe import Anatomy
+from vlmtools.pruning._packing import Area
+
+Channels = Float[Tensor, "patch channel"]
+"""Values of all patches of a call in the order of the tower, class tokens left out."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Encoded:
+    """Pictures or videos after encoding.
+
+    Args:
+        kind: `image` or `video`.
+        inputs: Of the call.
+        items: Features of every picture, tile or row of the batch, (token, dim), in the order of the placeholders.
+    """
+
+    kind: str
+    inputs: Mapping[str, Any]
+    items: tuple[Tensor, ...]
+
+    @property
+    def n_tokens(self) -> int:
+        """Placeholders they fill."""
+        return sum(map(len, self.items))
+
+
+class Layout(ABC):
+    """The way of one family.
+
+    Args:
+        parts: Of the model.
+    """
+
+    def __init__(self, parts: Anatomy) -> None:
+        self.base, self.config = parts.model.base_model, parts.model.config
+        self.tower = parts.model.get_encoder(modality="image")
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        """Around the encoding, for layouts that learn from it."""
+        yield
+
+    @abstractmethod
+    def areas(self, encoded: Encoded) -> list[Area]:
+        """The views among the placeholders.
+
+        Args:
+            encoded: The pictures.
+        """
+
+    @abstractmethod
+    def pack(self, values: Channels, encoded: Encoded) -> Float[Tensor, "place channel"]:
+        """Values of patches, one row per placeholder; NaN where no patch stands behind one.
+
+        Args:
+            values: Of the patches.
+            encoded: The pictures.
+        """
+
+
+def _one_each(items: tuple[Tensor, ...], grids: list[tuple[int, int]]) -> list[Area]:
+    """A view per item, at its end; what comes before it (a class token) belongs to no view."""
+    areas, start = [], 0
+    for item, (height, width) in zip(items, grids, strict=True):
+        extra = len(item) - height * width
+        areas.append(Area(torch.arange(start + extra, start + len(item)), (height, width)))
+        start += len(item)
+    return areas
+
+
+def _square(n: int) -> tuple[int, int]:
+    side = math.isqrt(n)
+    return (side, side) if side * side in (n, n - 1) else (1, n)
+
+
+def block_means(values: Channels, grid: tuple[int, int], size: int) -> Float[Tensor, "token channel"]:
+    """Means over squares of patches, for one picture in raster order.
+
+    Args:
+        values: Of its patches.
+        grid: (height, width) in patches; what does not fill a square is left out.
+        size: Side of a square.
+    """
+    height, width = (one // size for one in grid)
+    cropped = values.reshape(*grid, -1)[: height * size, : width * size]
+    return cropped.reshape(height, size, width, size, -1).mean((1, 3)).flatten(0, 1)
+
+
+def cell_means(values: Channels, size: int, order: Tensor | None = None) -> Float[Tensor, "token channel"]:
+    """Means over patches that lie next to each other because they will be merged.
+
+    Args:
+        values: Of the patches.
+        size: Patches per token.
+        order: Token that stands at each place when the tower works in windows; None when in raster order.
+    """
+    means = values.reshape(-1, size, values.shape[-1]).mean(1)
+    return means if order is None else means[order.to(means.device).argsort()]
+
+
+class Plain(Layout):
+    """Every patch is a token: LLaVA, PaliGemma."""
+
+    def areas(self, encoded: Encoded) -> list[Area]:
+        """A view per picture."""
+        sizes = encoded.inputs.get("image_sizes")
+        if sizes is None:
+            return _one_each(encoded.items, [_square(len(item)) for item in encoded.items])
+        patch = self.tower.patch_size
+        return _one_each(encoded.items, [(int(h) // patch, int(w) // patch) for h, w in sizes])
+
+    def pack(self, values: Channels, encoded: Encoded) -> Float[Tensor, "place channel"]:
+        """As they are."""
+        if len(values) == encoded.n_tokens:
+            return values
+        places = torch.cat([area.places for area in self.areas(encoded)])
+        return values.new_full((encoded.n_tokens, values.shape[1]), math.nan).index_copy(
+            0, places.to(values.device), values
+        )
+
+
+class Square(Layout):
+    """Squares of patches become tokens of square pictures: pixel shuffle and pooling."""
+
+    def areas(self, encoded: Encoded) -> list[Area]:
+        """A view per tile; Idefics3 hands over all tiles of a prompt as one."""
+        n = math.prod(self._grid()) // self._size() ** 2
+        tiles = tuple(tile for item in encoded.items for tile in item.split(n))
+        return _one_each(tiles, [_square(n)] * len(tiles))
+
+    def pack(self, values: Channels, encoded: Encoded) -> Float[Tensor, "place channel"]:
+        """Means over squares."""
+        grid = self._grid()
+        pictures = values.split(math.prod(grid))
+        return torch.cat([block_means(one, grid, self._size()) for one in pictures])
+
+    def _grid(self) -> tuple[int, int]:
+        vision = self.config.vision_config
+        image, patch = vision.image_size, vision.patch_size
+        images, patches = (
+            tuple(one) if isinstance(one, list | tuple) else (one, one) for one in (image, patch)
+        )
+        return int(images[0]) // int(patches[0]), int(images[1]) // int(patches[1])
+
+    def _size(self) -> int:
+        if self.config.model_type == "gemma3":
+            return int(self.base.multi_modal_projector.kernel_size)
+        ratio = getattr(self.config, "downsample_ratio", None)
+        return round(1 / ratio) if ratio else int(self.config.scale_factor)
+
+
+class Merged(Layout):
+    """Pictures of any size, squares of patches merged: Mistral 3."""
+
+    def areas(self, encoded: Encoded) -> list[Area]:
+        """A view per picture."""
+        size = self.config.spatial_merge_size
+        return _one_each(encoded.items, [(h // size, w // size) for h, w in self._grids(encoded)])
+
+    def pack(self, values: Channels, encoded: Encoded) -> Float[Tensor, "place channel"]:
+        """Means over squares."""
+        grids = self._grids(encoded)
+        pictures = values.split([height * width for height, width in grids])
+        size = self.config.spatial_merge_size
+        return torch.cat([block_means(one, grid, size) for one, grid in zip(pictures, grids, strict=True)])
+
+    def _grids(self, encoded: Encoded) -> list[tuple[int, int]]:
+        patch = self.tower.patch_size
+        return [(int(h) // patch, int(w) // patch) for h, w in encoded.inputs["image_sizes"]]
+
+
+class Cells(Layout):
+    """Patches come sorted by the token they will be merged into: Qwen-VL. A view per frame of a video."""
+
+    def areas(self, encoded: Encoded) -> list[Area]:
+        """A view per frame."""
+        size, areas, start = self.tower.spatial_merge_size, [], 0
+        for frames, height, width in self._grids(encoded).tolist():
+            grid = height // size, width // size
+            for _ in range(frames):
+                areas.append(Area(torch.arange(start, start + math.prod(grid)), grid))
+                start += math.prod(grid)
+        return areas
+
+    def pack(self, values: Channels, encoded: Encoded) -> Float[Tensor, "place channel"]:
+        """Means over cells, windows put back in order."""
+        return cell_means(values, self.tower.spatial_merge_size**2, self._order(encoded))
+
+    def _grids(self, encoded: Encoded) -> Tensor:
+        found: Tensor = encoded.inputs[f"{encoded.kind}_grid_thw"]
+        return found
+
+    def _order(self, encoded: Encoded) -> Tensor | None:
+        if not hasattr(self.tower, "window_size"):
+            return None
+        from transformers.vision_utils import get_vision_window_index
+
+        order: Tensor = get_vision_window_index(
+            self._grids(encoded),
+            spatial_merge_size=self.tower.spatial_merge_size,
+            window_size=self.tower.window_size,
+            patch_size=self.tower.patch_size,
+        )[0]
+        return order
+
+
+class Tiles(Layout):
+    """An overview and a mosaic of tiles, cut to the picture and with line ends: LLaVA-NeXT, LLaVA-OneVision.
+
+    The model packs its own features while it encodes; the same call packs values of patches.
+    """
+
+    _call: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        """Note how the model packs its features."""
+        inner = self.base.pack_image_features
+
+        def noted(*args: Any, **kwargs: Any) -> Any:
+            self._call = args, kwargs
+            return inner(*args, **kwargs)
+
+        self.base.__dict__["pack_image_features"] = noted
+        try:
+            yield
+        finally:
+            self.base.__dict__.pop("pack_image_features", None)
+
+    def areas(self, encoded: Encoded) -> list[Area]:
+        """The overview and the mosaic of every picture."""
+        features = self._features()
+        base = [int(one.shape[1]) for one in features]
+        places = torch.arange(sum(one.shape[0] * one.shape[1] for one in features)).double()[:, None]
+        areas, start = [], 0
+        for packed, n in zip(self._packed(places), base, strict=True):
+            areas.append(Area(torch.arange(start, start + n), _square(n)))
+            mosaic = packed[n:, 0].isnan().logical_not().cpu()
+            if bool(mosaic.any()):
+                width = int(mosaic.long().cumprod(0).sum())
+                inside = mosaic.nonzero()[:, 0] + start + n
+                areas.append(Area(inside, (len(inside) // width, width)))
+            start += len(packed)
+        return areas
+
+    def pack(self, values: Channels, encoded: Encoded) -> Float[Tensor, "place channel"]:
+        """Packed as the features were."""
+        return torch.cat(self._packed(values))
+
+    def _features(self) -> tuple[Tensor, ...]:
+        args, kwargs = self._call
+        found: tuple[Tensor, ...] = tuple(args[0] if args else kwargs["image_features"])
+        return found
+
+    def _packed(self, values: Tensor) -> list[Tensor]:
+        args, kwargs = self._call
+        features = self._features()
+        n = features[0].shape[1]
+        tiles = values.reshape(-1, n, values.shape[-1]).split([len(one) for one in features])
+        newline = values.new_full((values.shape[-1],), math.nan)
+        given = {**kwargs, "image_newline": newline}
+        given.pop("image_features", None)
+        packed: list[Tensor] = self.base.pack_image_features(tiles, *args[1:], **given)[0]
+        return packed
+
+
+LAYOUTS: dict[str, type[Layout]] = {
+    "llava": Plain,
+    "paligemma": Plain,
+    "llava_next": Tiles,
+    "llava_onevision": Tiles,
+    "internvl": Square,
+    "idefics3": Square,
+    "smolvlm": Square,
+    "gemma3": Square,
+    "mistral3": Merged,
+    "qwen2_vl": Cells,
+    "qwen2_5_vl": Cells,
+    "qwen3_vl": Cells,
+}
+"""Family → the way of its patches."""
+
+
+def layout_of(parts: Anatomy) -> Layout:
+    """The layout of a loaded model.
+
+    Args:
+        parts: Of the model.
+
+    Raises:
+        CannotAttach: None is known, or the picture never becomes tokens of the prompt.
+    """
+    name = str(getattr(parts.model.config, "model_type", ""))
+    if parts.family is not None and not parts.family.image_in_text:
+        raise CannotAttach(
+            f"{name} reads the picture by cross-attention: no image tokens lie in the prompt, so there is nothing "
+            "to prune. Choose a family whose picture is part of the prompt, such as llava or qwen2_5_vl."
+        )
+    if name not in LAYOUTS:
+        raise CannotAttach(
+            f"It is not known how patches become image tokens in {name!r}; known for {', '.join(sorted(LAYOUTS))}. A "
+            "connector with learned queries, as InstructBLIP's, has few tokens and no grid to prune. For others add "
+            "the family to vlmtools/pruning/_layouts.py."
+        )
+    return LAYOUTS[name](parts)
