@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
+from vlmtools.backbones._checkpoint import Rule
 from vlmtools.backbones._init import small_normal
 from vlmtools.backbones.base import Backbone, Variant, drop_rates, linear_head, sized
 from vlmtools.layers.drop_path import DropPath
@@ -64,7 +65,7 @@ class SMT(Backbone):
             ),
         }
     )
-    renames = (
+    renames: ClassVar[Sequence[Rule]] = (
         (r"^(patch_embed|block|norm)(\d)\.", lambda m: f"stages.{int(m[2]) - 1}.{m[1]}."),
         (r"local_conv_(\d)\.", lambda m: f"local_convs.{int(m[1]) - 1}."),
         (r"dwconv\.dwconv\.", "dwconv."),
