@@ -53,7 +53,8 @@ class Row:
         parsed: What the rule read out of it ("yes", "no", a letter, …); None when it could read nothing. An official
             rule that counts unreadable answers as "yes" still writes None here and "yes" into its numbers.
         label: The truth in the same terms; None where an answer is not right or wrong as a whole.
-        correct: Whether the answer is right; None where it is not right or wrong as a whole (captions).
+        correct: Whether the answer is right (of a caption: whether it is free of hallucination); None where it is not
+            right or wrong as a whole. Two runs are compared by it item by item.
         numbers: Name → number. They are added up over rows and handed to `metrics`; write 0 and 1 for counts.
         cluster: Rows that are not independent share it (same image, same video, same pair): they are resampled
             together. Empty takes the id.
@@ -249,6 +250,10 @@ class Benchmark(ABC):
                 line.
         """
         return None
+
+    def known_as(self, id: str) -> str:
+        """The item's id for an id as answer files spell it (a file name for a number, …); unchanged by default."""
+        return id
 
     def controls(
         self, samples: Mapping[str, Sample], rows: Sequence[Row], baseline: Sequence[Row]

@@ -53,7 +53,7 @@ def lenient(text: str) -> YesNo | None:
     """What a person would read: the first word if it is yes or no, else what the first sentence says; None if unclear.
 
     Refusals and "I am not sure" are None, a sentence with both words is decided by the one it begins with, and a
-    sentence with neither counts as no when it negates ("There is not a car"), as yes when it affirms ("There is a car").
+    sentence with neither counts as no when it negates ("There is not a car"), as yes when it affirms ("There is one").
 
     Args:
         text: The answer.

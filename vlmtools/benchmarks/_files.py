@@ -1,0 +1,59 @@
+"""Reading the files of benchmarks and of answers: JSON lines, JSON lists, JSON objects, CSV; gzipped or not."""
+
+import json
+from pathlib import Path
+
+from vlmtools.errors import BadInput
+from vlmtools.responders._rows import Row
+from vlmtools.responders._tables import _bytes, _decoded, _json, _jsonl, _unzipped, read_table
+from vlmtools.types import Json
+
+
+def read_entries(path: Path) -> tuple[Row, ...]:
+    """Every entry of a file, each remembering its line for messages.
+
+    What is inside decides, not the name: many published `.json` files hold one object per line.
+
+    Args:
+        path: JSON lines, a list of objects, an object of objects (keys arrive as `id`), an object id → text (as `id`
+            and `text`), `.csv` or `.tsv`; also with `.gz` behind.
+
+    Raises:
+        BadInput: It cannot be read, or holds no entry; names file and line.
+    """
+    if path.name.removesuffix(".gz").lower().endswith((".csv", ".tsv")):
+        return read_table(path).rows
+    text = _decoded(path, _unzipped(path, _bytes(path)))
+    lines = path.name.removesuffix(".gz").lower().endswith(".jsonl") or _is_lines(text)
+    rows = tuple(_jsonl(path, text) if lines else _json(path, text, "id", "text"))
+    if not rows:
+        raise BadInput(
+            f"{str(path)!r} has no entries. It should have one per item. Check how it was written."
+        )
+    return rows
+
+
+def read_json(path: Path) -> Json:
+    """The content of a JSON file, gzipped or not.
+
+    Raises:
+        BadInput: It cannot be read, or is not JSON.
+    """
+    text = _decoded(path, _unzipped(path, _bytes(path)))
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise BadInput(
+            f"{str(path)!r} is not JSON ({error}). Copy it again from where it is published."
+        ) from error
+
+
+def _is_lines(text: str) -> bool:
+    """Whether there are several lines and the first is a whole object."""
+    head, _, rest = text.strip().partition("\n")
+    if not (head.startswith("{") and rest.strip()):
+        return False
+    try:
+        return isinstance(json.loads(head), dict)
+    except (ValueError, RecursionError):
+        return False

@@ -1,0 +1,102 @@
+"""What `score` and `eval` share: asking a judge, printing an evaluation, dumping its rows."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vlmtools.types import Json
+
+if TYPE_CHECKING:
+    from vlmtools.benchmarks._evaluation import Evaluation
+    from vlmtools.benchmarks.base import Benchmark
+    from vlmtools.evaluate.scoring import Judged
+
+
+def judged_by(
+    benchmark: "Benchmark", judge_model: str | None, out: Path | None, **model: Any
+) -> "Judged | None":
+    """What fills in a judge's verdicts; None when no judge is named.
+
+    Args:
+        benchmark: Who asks.
+        judge_model: What the user typed.
+        out: Folder of the run; verdicts are kept in its folder `judge`.
+        model: Options of local models and servers.
+
+    Raises:
+        BadInput: The benchmark has no judge.
+    """
+    from vlmtools.crosscheck.sources import resolve
+    from vlmtools.errors import BadInput
+    from vlmtools.evaluate.judging import asking
+
+    if judge_model is None:
+        return None
+    if not benchmark.judge:
+        raise BadInput(f"{benchmark.name} is scored by a rule and asks no judge. Leave --judge-model out.")
+    responder = resolve([judge_model], model=model)[0]
+    return asking(benchmark, responder, (out or Path("runs") / f"judge-{benchmark.name}") / "judge")
+
+
+def write_dump(path: Path, found: "Evaluation") -> None:
+    """One JSON line per answer, whole or not at all."""
+    import json
+
+    from vlmtools.store.files import write_whole
+
+    rows = (json.dumps(row.to_json(), ensure_ascii=True) for row in found.rows)
+    write_whole(path, "".join(f"{row}\n" for row in rows).encode())
+
+
+def show(found: "Evaluation", benchmark: "Benchmark", as_json: bool, page: Path | None) -> None:
+    """Print the result: JSON with exactly the fields of an evaluation, or a table."""
+    from vlmtools.cli._screen import console, print_json
+
+    if as_json:
+        print_json(found.to_json())
+        return
+    from rich.table import Table
+
+    screen = console()
+    level = found.record["interval"]["level"]
+    table = Table(title=f"{found.bench}, {found.protocol}", title_justify="left")
+    table.add_column("metric")
+    table.add_column("value", justify="right")
+    table.add_column(f"{level:.0%} interval", justify="right")
+    for name, metric in found.metrics.items():
+        unit = benchmark.units.get(name, benchmark.units.get(name.partition("/")[0], "%"))
+        low, high = (_shown(end, unit) for end in metric.ci)
+        table.add_row(name, f"{_shown(metric.value, unit)} {unit}", f"{low} to {high}")
+    screen.print(table)
+    share = found.unparsed / found.n
+    screen.print(f"{found.n:,} answers, {found.unparsed:,} of them unparsed ({share:.1%}).")
+    screen.print(f"Rule: {found.record['benchmark']['rule']}.")
+    for line in control_lines(found.record.get("controls", {})):
+        screen.print(line)
+    for warning in found.record.get("warnings", []):
+        screen.print(f"[yellow]Note:[/yellow] {_plain(warning)}")
+    if page is not None:
+        screen.print(f"Report: {page}")
+
+
+def control_lines(controls: Json) -> list[str]:
+    """Controls in words, one line each."""
+    lines = []
+    for name in ("ours", "baseline", "cut_by_words", "cut_by_sentences"):
+        if isinstance(controls.get(name), dict):
+            values = ", ".join(f"{key} {value:.4g}" for key, value in controls[name].items())
+            lines.append(f"{name.replace('_', ' ')}: {values}")
+    if isinstance(model := controls.get("model"), dict):
+        lines += [str(line) for line in model.get("lines", [])]
+    return lines
+
+
+def _shown(value: float, unit: str) -> str:
+    if value != value:
+        return "undefined"
+    return f"{100 * value:.2f}" if unit == "%" else f"{value:.2f}"
+
+
+def _plain(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

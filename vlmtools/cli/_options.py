@@ -1,0 +1,89 @@
+"""Options that several verbs have, declared once: the name, the help and the panel are the same everywhere."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+ASK, CHANGE, SCORE, RUN, OUT = (
+    "What is asked",
+    "What is changed",
+    "How it is scored",
+    "How it runs",
+    "What comes out",
+)
+
+
+def option(panel: str, *names: str, **more: Any) -> Any:
+    """An option in a panel of `--help`.
+
+    Args:
+        panel: Its heading.
+        names: Its names.
+        more: What `typer.Option` takes.
+    """
+    return typer.Option(*names, rich_help_panel=panel, **more)
+
+
+Quant = Annotated[str | None, option(RUN, "--quant", help="4bit or 8bit.")]
+Dtype = Annotated[str, option(RUN, "--dtype", help="auto, float32, bfloat16 or float16.")]
+BatchSize = Annotated[
+    int | None, option(RUN, "--batch-size", min=1, help="Of local models.", show_default="auto")
+]
+Concurrency = Annotated[
+    int | None, option(RUN, "--concurrency", min=1, help="Open calls per server.", show_default="8")
+]
+TrustRemoteCode = Annotated[
+    bool, option(RUN, "--trust-remote-code", help="Run code that a checkpoint brings.")
+]
+Patches = Annotated[
+    list[str] | None,
+    option(CHANGE, "--patch", help="NAME or NAME:key=value,… (vlmtools patch list). Again for more."),
+]
+PatchFiles = Annotated[
+    list[Path] | None, option(CHANGE, "--patch-file", help="TOML, as `vlmtools patch save` writes it.")
+]
+Limit = Annotated[int | None, option(ASK, "--limit", min=1, help="Use the first N items.")]
+AsJson = Annotated[bool, option(OUT, "--json", help="Print the result as JSON.")]
+Bench = Annotated[
+    str,
+    option(
+        SCORE, "--bench", "-b", help="NAME or NAME:key=value,… (vlmtools bench list).", show_default=False
+    ),
+]
+Data = Annotated[
+    Path | None,
+    option(SCORE, "--data", "--truth", "-d", help="File or folder with the benchmark's published data."),
+]
+Protocol = Annotated[
+    str | None,
+    option(
+        SCORE,
+        "--protocol",
+        "--rule",
+        help="official, lenient, … (vlmtools bench show NAME).",
+        show_default="official",
+    ),
+]
+Baseline = Annotated[
+    Path | None, option(SCORE, "--baseline", help="Answers of a baseline, for the benchmark's controls.")
+]
+AnswerId = Annotated[
+    str | None,
+    option(
+        ASK, "--id-field", help="Field of the item's id in a file of answers.", show_default="usual names"
+    ),
+]
+AnswerText = Annotated[
+    str | None, option(ASK, "--text-field", help="Field of the answer.", show_default="usual names")
+]
+Partial = Annotated[
+    bool, option(SCORE, "--partial", help="Score the items there are answers to, although some lack one.")
+]
+Bootstrap = Annotated[int, option(SCORE, "--bootstrap", min=2, help="Resamples behind the intervals.")]
+Level = Annotated[float, option(SCORE, "--level", min=0.5, max=0.999, help="Coverage of the intervals.")]
+Seed = Annotated[int, option(SCORE, "--seed", help="Of the resampling and of random draws.")]
+JudgeModel = Annotated[
+    str | None,
+    option(SCORE, "--judge-model", help="Model or server:MODEL@URL, for benchmarks that have a judge."),
+]

@@ -1,0 +1,140 @@
+"""Before a run: does the model see the picture, and does a batch change its answers?"""
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import replace
+
+from vlmtools.responders.hf import HF
+from vlmtools.types import Decoding, Json, Reply, Request, Responder, Sample
+
+MOVED = 1e-4
+"""Change of a first token's probability that counts as an answer to something else."""
+SHORT = 32
+"""New tokens of a probe: enough to see a difference."""
+
+
+def probe(
+    responder: Responder, samples: Sequence[Sample], decoding: Decoding, n_probes: int
+) -> dict[str, Json]:
+    """Ask a few items again, with a grey picture, with another item's picture, and one by one.
+
+    Args:
+        responder: Who is asked; servers and recorded answers are not probed, and the result is empty.
+        samples: The items; those with different pictures are taken first.
+        decoding: Of the run; probes are greedy and short.
+        n_probes: How many items.
+
+    Returns:
+        Counts, `lines` to print and `warnings`.
+    """
+    chosen = _with_pictures(samples, n_probes)
+    if not isinstance(responder, HF) or not chosen:
+        return {}
+    asked = [Request(one, replace(decoding, temperature=0.0, max_new_tokens=min(SHORT, decoding.max_new_tokens)),
+                     first_token=True) for one in chosen]  # fmt: skip
+    together = _answers(responder, asked)
+    blank = _answers(responder, [_shown(one, _grey(one.sample)) for one in asked])
+    swapped = [
+        _shown(one, other.sample.image) for one, other in zip(asked, asked[1:] + asked[:1], strict=True)
+    ]
+    wrong = _answers(responder, swapped) if len(asked) > 1 else []
+    alone = [_answers(responder, [one])[0] for one in asked]
+    found: dict[str, Json] = {
+        "n": len(chosen),
+        "changed_by_blank_picture": _differing(together, blank),
+        "changed_by_swapped_picture": _differing(together, wrong) if wrong else None,
+        "text_changed_by_batch": sum(a.text != b.text for a, b in zip(together, alone, strict=True)),
+        "first_token_moved_by_batch": max(map(_moved, together, alone), default=0.0),
+        "pictures": [_size(one) for one in chosen],
+        "tokens_read": [reply.n_prompt_tokens for reply in alone],
+        "tokens_read_without_picture": [
+            reply.n_prompt_tokens
+            for reply in _answers(responder, [replace(one, show_media=False) for one in asked])
+        ],
+    }
+    return found | {"lines": _lines(found), "warnings": _warnings(found)}
+
+
+def _with_pictures(samples: Sequence[Sample], n: int) -> list[Sample]:
+    first: dict[str, Sample] = {}
+    for sample in samples:
+        if sample.image is not None and sample.modality == ("image",):
+            first.setdefault(sample.image, sample)
+            if len(first) == n:
+                break
+    return list(first.values())
+
+
+def _answers(responder: HF, requests: Sequence[Request]) -> list[Reply]:
+    replies = {request.sample.id: reply for request, reply in responder.answer(requests)}
+    return [replies[request.sample.id] for request in requests]
+
+
+def _shown(request: Request, image: str | None) -> Request:
+    return replace(request, sample=replace(request.sample, image=image))
+
+
+def _grey(sample: Sample) -> str:
+    """A grey picture of the same size, so that only what it shows differs."""
+    from PIL import Image
+
+    width, height = _size(sample) or (336, 336)
+    buffer = io.BytesIO()
+    Image.new("RGB", (width, height), (127, 127, 127)).save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _size(sample: Sample) -> tuple[int, int] | None:
+    from vlmtools.errors import BadInput
+    from vlmtools.media import load_image
+
+    try:
+        picture = load_image(str(sample.image))
+    except BadInput:
+        return None
+    return int(picture.width), int(picture.height)
+
+
+def _differing(one: Sequence[Reply], other: Sequence[Reply]) -> int:
+    return sum(a.text != b.text or _moved(a, b) > MOVED for a, b in zip(one, other, strict=True))
+
+
+def _moved(one: Reply, other: Reply) -> float:
+    a, b = dict(one.first_token or {}), dict(other.first_token or {})
+    shared = a.keys() & b.keys()  # only the likeliest tokens are known, and their tails differ
+    return max((abs(a[token] - b[token]) for token in shared), default=0.0)
+
+
+def _lines(found: dict[str, Json]) -> list[str]:
+    n, sizes = found["n"], [size for size in found["pictures"] if size]
+    pixels = f"pictures {min(sizes)[0]}×{min(sizes)[1]} to {max(sizes)[0]}×{max(sizes)[1]}, " if sizes else ""
+    seen = [with_ - without for with_, without in zip(
+        found["tokens_read"], found["tokens_read_without_picture"], strict=True
+    ) if with_ is not None and without is not None]  # fmt: skip
+    tokens = f"{min(seen)} to {max(seen)} tokens for a picture" if seen else "tokens unknown"
+    swapped = found["changed_by_swapped_picture"]
+    return [
+        f"Picture used: {found['changed_by_blank_picture']} of {n} answers change with a grey picture"
+        + (f", {swapped} with another item's." if swapped is not None else "."),
+        f"Batch: {n - found['text_changed_by_batch']} of {n} texts are equal alone and in a batch; the first token moves by "
+        f"at most {found['first_token_moved_by_batch']:.2g}.",
+        f"Budget used: {pixels}{tokens}.",
+    ]
+
+
+def _warnings(found: dict[str, Json]) -> list[str]:
+    told = []
+    if not found["changed_by_blank_picture"]:
+        told.append(
+            "No answer changes when the picture is blanked: the model does not see it. Check the processor and the prompt; "
+            "the numbers below say nothing about hallucination."
+        )
+    elif found["changed_by_swapped_picture"] == 0:
+        told.append("No answer changes with another item's picture: the model may not look at what it shows.")
+    if found["text_changed_by_batch"]:
+        told.append(
+            f"{found['text_changed_by_batch']} of {found['n']} probe answers differ between a batch and one by one. Use "
+            "--batch-size 1 for numbers that do not depend on the batch."
+        )
+    return told
