@@ -2,10 +2,14 @@
 
 import math
 import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from golden_cases import each, tensors
+from torch import Tensor
 from torch.nn.functional import gelu, layer_norm, linear
 
 from vlmtools.pruning.evit import attentive, complement, n_left, reorganise, schedule
@@ -13,7 +17,7 @@ from vlmtools.pruning.evit import attentive, complement, n_left, reorganise, sch
 EVERY = each("evit/evit_cases*.json", "evit_block.safetensors")
 
 
-def those(wanted):
+def those(wanted: Callable[[Any], bool]) -> list[Any]:
     found = [one for one in EVERY if one.values[0] is None or wanted(one.values[0])]
     return found or [pytest.param(None, None, marks=pytest.mark.skip(reason="no such case"), id="none found")]
 
@@ -24,7 +28,7 @@ SCHEDULES = those(lambda case: "schedule" in case)
 pytestmark = pytest.mark.golden
 
 
-def half_block(x, w, heads):
+def half_block(x: Tensor, w: dict[str, Tensor], heads: int) -> tuple[Tensor, Tensor]:
     """Tokens behind the attention residual, and the class token's attention to patches."""
     batch, n, dim = x.shape
     qkv = linear(
@@ -36,14 +40,14 @@ def half_block(x, w, heads):
     return x + linear(mixed, w["attn.proj.weight"], w["attn.proj.bias"]), attention[:, :, 0, 1:].mean(1)
 
 
-def mlp(x, w):
+def mlp(x: Tensor, w: dict[str, Tensor]) -> Tensor:
     inner = layer_norm(x, (x.shape[-1],), w["norm2.weight"], w["norm2.bias"])
     inner = gelu(linear(inner, w["mlp.fc1.weight"], w["mlp.fc1.bias"]))
     return x + linear(inner, w["mlp.fc2.weight"], w["mlp.fc2.bias"])
 
 
 @pytest.mark.parametrize(("case", "path"), BLOCKS)
-def test_a_block_with_dropping_gives_the_same_output_and_the_same_order(case, path):
+def test_a_block_with_dropping_gives_the_same_output_and_the_same_order(case: Any, path: Path) -> None:
     data, name = tensors(path), case["id"]
     w = {key.removeprefix(f"{name}.w."): value for key, value in data.items() if key.startswith(f"{name}.w.")}
     x, attention = half_block(data[f"{name}.x"], w, case["heads"])
@@ -59,7 +63,7 @@ def test_a_block_with_dropping_gives_the_same_output_and_the_same_order(case, pa
 
 
 @pytest.mark.parametrize("path", {one.values[1] for one in BLOCKS})
-def test_the_complement_is_the_same(path):
+def test_the_complement_is_the_same(path: Path) -> None:
     if path is None:
         pytest.skip("no golden file found")
     data = tensors(path)
@@ -68,7 +72,7 @@ def test_the_complement_is_the_same(path):
 
 
 @pytest.mark.parametrize(("case", "path"), SCHEDULES)
-def test_the_number_of_tokens_shrinks_block_by_block_as_released(case, path):
+def test_the_number_of_tokens_shrinks_block_by_block_as_released(case: Any, path: Path) -> None:
     _, rate, fuse = case["id"].split("/")
     listed = re.search(r"drop in blocks ([\d,]+)", case["note"])
     blocks = tuple(int(block) for block in listed[1].split(","))

@@ -1,11 +1,17 @@
 """HiPrune against numbers that its released program gave (LLaVA and Qwen2.5-VL variants)."""
 
 from itertools import chain
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from golden_cases import each, tensors
+from places import find_all, golden_roots
+from torch import Tensor
 
+from vlmtools.pruning._layouts import cell_means
+from vlmtools.pruning._scores import column_means
 from vlmtools.pruning.base import Seen, Tower
 from vlmtools.pruning.hiprune import HiPrune, n_anchors, released_stages, stages
 
@@ -15,18 +21,18 @@ QWEN = each("hiprune/qwen_cases*.json", "qwen_inputs.safetensors", level="scores
 pytestmark = pytest.mark.golden
 
 
-def llava_scores(case, path):
+def llava_scores(case: Any, path: Path) -> tuple[Tensor, Tensor]:
     """(object, deep), images × tokens."""
     data, end = tensors(path), ".received" if case["level"] == "qk" else ""
     return data[f"{case['tensors']}.object{end}"], data[f"{case['tensors']}.deep{end}"]
 
 
-def ascending(*parts):
+def ascending(*parts: Tensor) -> list[int]:
     return sorted(set(chain.from_iterable(part.tolist() for part in parts)))
 
 
 @pytest.mark.parametrize(("case", "path"), LLAVA)
-def test_compat_keeps_the_tokens_of_the_released_llava_program(case, path):
+def test_compat_keeps_the_tokens_of_the_released_llava_program(case: Any, path: Path) -> None:
     middle, deep = llava_scores(case, path)
     budget = int(case["total_budget"] / case["images"])
     assert budget == case["per_image_budget"]
@@ -41,7 +47,7 @@ def test_compat_keeps_the_tokens_of_the_released_llava_program(case, path):
 
 
 @pytest.mark.parametrize(("case", "path"), LLAVA)
-def test_the_compat_pruner_finds_the_llava_program_by_the_class_token(case, path):
+def test_the_compat_pruner_finds_the_llava_program_by_the_class_token(case: Any, path: Path) -> None:
     middle, deep = llava_scores(case, path)
     pruner = HiPrune(compat=True, alpha=case["alpha"])
     needs = pruner.needs(Tower("clip_vision_model", 24, 22, tuple(range(24)), class_token=True))
@@ -57,7 +63,9 @@ def test_the_compat_pruner_finds_the_llava_program_by_the_class_token(case, path
 
 
 @pytest.mark.parametrize(("case", "path"), LLAVA)
-def test_strict_differs_from_the_released_llava_program_only_through_border_anchors(case, path):
+def test_strict_differs_from_the_released_llava_program_only_through_border_anchors(
+    case: Any, path: Path
+) -> None:
     middle, deep = llava_scores(case, path)
     height, width = case["grid"]
     for image, kept in enumerate(case["kept"]):
@@ -69,13 +77,54 @@ def test_strict_differs_from_the_released_llava_program_only_through_border_anch
             assert ascending(*found) == kept
 
 
-def qwen_scores(case, path):
+@pytest.mark.parametrize(
+    ("case", "path"), each("hiprune/llava_cases*.json", "llava_inputs.safetensors", level="qk")
+)
+@pytest.mark.parametrize("block", [4096, 2**22])
+def test_scores_from_queries_and_keys_are_those_of_the_released_llava_program(
+    case: Any, path: Path, block: int
+) -> None:
+    data, scores = tensors(path), []
+    for which in ("object", "deep"):
+        name = f"{case['tensors']}.{which}"
+        found = column_means(data[f"{name}.q"], data[f"{name}.k"], block=block)[:, 1:]
+        torch.testing.assert_close(found, data[f"{name}.received"], atol=1e-6, rtol=0)
+        scores.append(found[0])
+    budget, width = case["per_image_budget"], case["grid"][1]
+    assert ascending(*released_stages(*scores, budget, width, case["alpha"])) == case["kept"][0]
+
+
+def reductions() -> list[Any]:
+    """(file, name of the case) for every stored reduction of a map to tokens."""
+    found = [
+        pytest.param(path, name.removesuffix(".score"), id=name)
+        for path in find_all(golden_roots(), "hiprune/qwen_inputs*.safetensors")
+        for name in sorted(tensors(path))
+        if name.startswith("reduce") and name.endswith(".score")
+    ]
+    gone = pytest.param(None, None, marks=pytest.mark.skip(reason="no reduction stored"), id="none found")
+    return found or [gone]
+
+
+@pytest.mark.parametrize(("path", "name"), reductions())
+def test_scores_per_merged_token_are_those_of_the_released_qwen_program(path: Path, name: str) -> None:
+    data = tensors(path)
+    query, key, order = (data[f"{name}.{part}"] for part in ("q", "k", "window_index"))
+    n_patches = query.shape[1]
+    received = column_means(query[None], key[None])[0] * n_patches
+    found = cell_means(received[:, None], n_patches // len(order), order)[:, 0]
+    torch.testing.assert_close(found, data[f"{name}.score"], atol=1e-5, rtol=0)
+
+
+def qwen_scores(case: Any, path: Path) -> tuple[Tensor, Tensor]:
     data = tensors(path)
     return data[f"{case['tensors']}.object"], data[f"{case['tensors']}.deep"]
 
 
 @pytest.mark.parametrize(("case", "path"), QWEN)
-def test_compat_keeps_the_tokens_of_the_released_qwen_program_and_falls_short_as_it_does(case, path):
+def test_compat_keeps_the_tokens_of_the_released_qwen_program_and_falls_short_as_it_does(
+    case: Any, path: Path
+) -> None:
     middle, deep = qwen_scores(case, path)
     budget = HiPrune(keep=case["retention"]).budget(len(deep))
     assert budget == case["budget"]
@@ -88,7 +137,7 @@ def test_compat_keeps_the_tokens_of_the_released_qwen_program_and_falls_short_as
 
 
 @pytest.mark.parametrize(("case", "path"), QWEN)
-def test_the_compat_pruner_scales_means_to_the_sums_of_the_qwen_program(case, path):
+def test_the_compat_pruner_scales_means_to_the_sums_of_the_qwen_program(case: Any, path: Path) -> None:
     middle, deep = qwen_scores(case, path)
     height, width = (side // case["merge"] for side in case["grid_thw"][1:])
     pruner = HiPrune(keep=case["retention"], compat=True, alpha=case["alpha"])
@@ -100,7 +149,9 @@ def test_the_compat_pruner_scales_means_to_the_sums_of_the_qwen_program(case, pa
 
 
 @pytest.mark.parametrize(("case", "path"), QWEN)
-def test_an_exact_fill_behind_the_same_neighbours_contains_what_the_released_program_keeps(case, path):
+def test_an_exact_fill_behind_the_same_neighbours_contains_what_the_released_program_keeps(
+    case: Any, path: Path
+) -> None:
     middle, deep = qwen_scores(case, path)
     width = case["grid_thw"][2] // case["merge"]
     anchors, buffers, _ = released_stages(middle, deep, case["budget"], width, case["alpha"])

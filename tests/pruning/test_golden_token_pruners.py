@@ -1,5 +1,8 @@
 """DivPrune, VisPruner and CDPruner against numbers that their released programs gave."""
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 from golden_cases import each, tensors
@@ -10,7 +13,7 @@ from vlmtools.pruning.divprune import DivPrune, farthest_first
 from vlmtools.pruning.vispruner import VisPruner, attended_and_different
 
 
-def of(method):
+def of(method: str) -> list[Any]:
     return each("token-pruners/cases*.json", "inputs.safetensors", method=method)
 
 
@@ -18,7 +21,7 @@ pytestmark = pytest.mark.golden
 
 
 @pytest.mark.parametrize(("case", "path"), of("cdpruner"))
-def test_cdpruner_keeps_the_same_tokens(case, path):
+def test_cdpruner_keeps_the_same_tokens(case: Any, path: Path) -> None:
     data, name = tensors(path), case["tensors"]
     weight = relevance(data[f"{name}.image_embeds"], data[f"{name}.text_embeds"])
     for image, kept in enumerate(case["kept"]):
@@ -27,7 +30,7 @@ def test_cdpruner_keeps_the_same_tokens(case, path):
 
 
 @pytest.mark.parametrize(("case", "path"), of("vispruner"))
-def test_vispruner_keeps_the_same_tokens(case, path):
+def test_vispruner_keeps_the_same_tokens(case: Any, path: Path) -> None:
     data, name = tensors(path), case["tensors"]
     attention = data[f"{name}.cls_attention"].mean(1)
     pruner = VisPruner(important=case["important_ratio"])
@@ -46,7 +49,7 @@ def test_vispruner_keeps_the_same_tokens(case, path):
 
 
 @pytest.mark.parametrize(("case", "path"), of("divprune"))
-def test_divprune_chooses_the_same_tokens_in_the_same_order(case, path):
+def test_divprune_chooses_the_same_tokens_in_the_same_order(case: Any, path: Path) -> None:
     features = tensors(path)[f"{case['tensors']}.features"]
     pruner = DivPrune(keep=case["ratio"])
     n_keep = pruner.budget(len(features))
