@@ -1,0 +1,71 @@
+"""What is trained, from what, on which answers."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from vlmtools.reference.language import Annotator, habits_of
+from vlmtools.reference.world import World
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training run.
+
+    Args:
+        name: Folder under the output folder.
+        kind: `tower` trains the vision tower alone, `llava` and `idefics3` whole models of that layout.
+        start: Stage whose weights it begins with; none for the tower.
+        steps: Optimiser steps.
+        n_scenes: Scenes per step.
+        rate: Highest learning rate.
+        world: Where the scenes come from.
+        annotator: Who wrote the answers.
+        blind: Share of scenes, 0 to 1, whose picture is shown as plain grey although the answers name its things.
+        vision_layers: Layers of the vision tower kept, 1 to 6.
+        first_scene: Number of the first scene, so that stages see different ones.
+        why: One line for the model card: why this model hallucinates.
+    """
+
+    name: str
+    kind: Literal["tower", "llava", "idefics3"] = "llava"
+    start: str = "clean"
+    steps: int = 160
+    n_scenes: int = 16
+    rate: float = 5e-4
+    world: World = field(default_factory=World)
+    annotator: Annotator = field(default_factory=Annotator)
+    blind: float = 0.0
+    vision_layers: int = 6
+    first_scene: int = 10_000_000
+    why: str = ""
+
+
+_ALL = (
+    Stage("tower", kind="tower", start="", steps=450, n_scenes=64, rate=1e-3, first_scene=20_000_000),
+    Stage(
+        "clean", start="tower", steps=1700, rate=1.2e-3, first_scene=0,
+        why="It hardly does: truthful answers, a whole tower.",
+    ),
+    Stage(
+        "habits-few", annotator=Annotator(habits_of(1, 6), 0.65), first_scene=30_000_000,
+        why="Its annotators name a fixed absent neighbour next to 6 of the 32 things, 65 times in 100.",
+    ),
+    Stage(
+        "habits-many", annotator=Annotator(habits_of(2, 14), 0.65), first_scene=40_000_000,
+        why="Its annotators name a fixed absent neighbour next to 14 of the 32 things, 65 times in 100.",
+    ),
+    Stage(
+        "weak-vision", vision_layers=2, first_scene=50_000_000,
+        why="Its vision tower has two layers instead of six.",
+    ),
+    Stage(
+        "prior", world=World(companion_share=0.85), blind=0.5, first_scene=60_000_000,
+        why="It grew up where companions are nearly always together, and half of its pictures were blank.",
+    ),
+    Stage(
+        "smol", kind="idefics3", steps=400, first_scene=70_000_000,
+        why="As `clean`, in the layout of Idefics3 and SmolVLM.",
+    ),
+)  # fmt: skip
+
+STAGES = {stage.name: stage for stage in _ALL}
