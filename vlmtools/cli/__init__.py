@@ -16,6 +16,7 @@ RUN, ANALYSE, SETUP = "Run", "Analyse", "Set up"
 VERBS: tuple[tuple[str, str, str], ...] = (
     ("crosscheck", "crosscheck", RUN),
     ("generate", "generate", RUN),
+    ("eval", "eval_", RUN),
     ("score", "score", RUN),
     ("demo", "demo", RUN),
     ("report", "report", ANALYSE),

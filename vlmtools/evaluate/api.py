@@ -58,8 +58,8 @@ def evaluate(
     responders = resolve([source], model=model)
     if len(responders) != 1 or isinstance(responders[0], Recorded):
         raise BadInput(
-            f"{source!r} is no model. Give one hub id, model folder or server:MODEL@URL; a run folder is scored again with "
-            "`vlmtools score FOLDER`."
+            f"{source!r} is no model. Give one hub id, model folder or server:MODEL@URL; a run folder is scored again "
+            "with `vlmtools score FOLDER`."
         )
     return evaluate_model(
         responders[0],

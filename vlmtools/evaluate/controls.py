@@ -117,8 +117,8 @@ def _lines(found: dict[str, Json]) -> list[str]:
     return [
         f"Picture used: {found['changed_by_blank_picture']} of {n} answers change with a grey picture"
         + (f", {swapped} with another item's." if swapped is not None else "."),
-        f"Batch: {n - found['text_changed_by_batch']} of {n} texts are equal alone and in a batch; the first token moves by "
-        f"at most {found['first_token_moved_by_batch']:.2g}.",
+        f"Batch: {n - found['text_changed_by_batch']} of {n} texts are equal alone and in a batch; the first token "
+        f"moves by at most {found['first_token_moved_by_batch']:.2g}.",
         f"Budget used: {pixels}{tokens}.",
     ]
 
@@ -127,14 +127,14 @@ def _warnings(found: dict[str, Json]) -> list[str]:
     told = []
     if not found["changed_by_blank_picture"]:
         told.append(
-            "No answer changes when the picture is blanked: the model does not see it. Check the processor and the prompt; "
-            "the numbers below say nothing about hallucination."
+            "No answer changes when the picture is blanked: the model does not see it. Check the processor and the "
+            "prompt; the numbers below say nothing about hallucination."
         )
     elif found["changed_by_swapped_picture"] == 0:
         told.append("No answer changes with another item's picture: the model may not look at what it shows.")
     if found["text_changed_by_batch"]:
         told.append(
-            f"{found['text_changed_by_batch']} of {found['n']} probe answers differ between a batch and one by one. Use "
-            "--batch-size 1 for numbers that do not depend on the batch."
+            f"{found['text_changed_by_batch']} of {found['n']} probe answers differ between a batch and one by one. "
+            "Use --batch-size 1 for numbers that do not depend on the batch."
         )
     return told

@@ -59,8 +59,8 @@ def check_found(
     where = "no folder was given" if media is None else f"it is not in {str(media)!r}"
     raise BadInput(
         f"{len(missing):,} of {len(found) + len(missing):,} items have a medium that is not here, first of them "
-        f"{missing[0].id!r} with {next(iter(first.values()))!r} ({where}). Name the folder with --images, or add --partial "
-        "to ask about those that are there."
+        f"{missing[0].id!r} with {next(iter(first.values()))!r} ({where}). Name the folder with --images, or add "
+        "--partial to ask about those that are there."
     )
 
 

@@ -3,18 +3,18 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from vlmtools.benchmarks._answers_file import AnswersFile, read_answers
 from vlmtools.benchmarks._evaluation import Evaluation
-from vlmtools.benchmarks.base import Benchmark, Row, Said
+from vlmtools.benchmarks.base import Benchmark, Row, Said, score_answers
 from vlmtools.crosscheck.budget import Budget, Metered
 from vlmtools.crosscheck.collect import ByItem, Draws, Progress, Tally, collect, silent
 from vlmtools.errors import BadInput
 from vlmtools.evaluate.controls import probe
 from vlmtools.evaluate.media import check_found, located
-from vlmtools.evaluate.scoring import Scoring, evaluation, items, score_answers
+from vlmtools.evaluate.scoring import Scoring, evaluation, items
 from vlmtools.store import Store, call_key
 from vlmtools.types import Decoding, Json, Responder, Sample, by_id
 
@@ -63,6 +63,7 @@ class _Question:
     samples: tuple[Sample, ...]
     decoding: Decoding
     n_missing: int = 0
+    every: Mapping[str, Sample] = field(default_factory=dict)
 
     @property
     def identity(self) -> dict[str, Json]:
@@ -87,10 +88,10 @@ def question(benchmark: Benchmark, data: Path | None, asking: Asking) -> _Questi
     Raises:
         BadInput: The data or the media are not there.
     """
-    wanted = items(benchmark, data, asking.limit)
-    found, missing = located(wanted.values(), asking.media, data)
+    every = items(benchmark, data)
+    found, missing = located(list(every.values())[: asking.limit], asking.media, data)
     check_found(found, missing, asking.media, asking.partial)
-    return _Question(benchmark, tuple(found), asking.decoding(benchmark), len(missing))
+    return _Question(benchmark, tuple(found), asking.decoding(benchmark), len(missing), every)
 
 
 def default_folder(asked: _Question, responder: Responder) -> Path:
@@ -238,20 +239,17 @@ class Run:
         if missing and not (self.asking.partial or self.scoring.partial) and self.asked.benchmark.whole:
             reasons = "; ".join(f"{why} ({n})" for why, n in tally.failed.items()) or "no reason was given"
             raise BadInput(
-                f"{len(missing):,} of {len(self.asked.samples):,} items have no answer: {reasons[:400]}. Every other answer is "
-                "kept: run the same line again to ask for them, or add --partial to score without them."
+                f"{len(missing):,} of {len(self.asked.samples):,} items have no answer: {reasons[:400]}. Every "
+                "other answer is kept: run the same line again to ask for them, or add --partial to score without them."
             )
         return AnswersFile(said, (), missing)
 
     def _before(self, baseline: Path | None) -> tuple[Row, ...]:
         if baseline is None:
             return ()
-        samples = by_id(self.asked.samples)
-        every = items(self.asked.benchmark, None, None) if not samples else samples
-        read = read_answers(
-            baseline, self.asked.benchmark, every, self.scoring.id_field, self.scoring.text_field
-        )
-        return score_answers(self.asked.benchmark, samples, read.said)
+        names = self.scoring.id_field, self.scoring.text_field
+        read = read_answers(baseline, self.asked.benchmark, self.asked.every, *names)
+        return score_answers(self.asked.benchmark, by_id(self.asked.samples), read.said)
 
     def _warnings(self, tally: Tally) -> list[str]:
         told = [f"{n:,} calls failed: {why}" for why, n in tally.failed.items()]

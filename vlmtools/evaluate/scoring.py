@@ -41,13 +41,12 @@ class Scoring:
     judged: Judged | None = field(default=None, compare=False)
 
 
-def items(benchmark: Benchmark, data: Path | None, limit: int | None = None) -> dict[str, Sample]:
+def items(benchmark: Benchmark, data: Path | None) -> dict[str, Sample]:
     """The benchmark's items by id.
 
     Args:
         benchmark: Whose.
         data: File or folder with its data; None for benchmarks that make their items.
-        limit: Take the first so many; None takes all.
 
     Raises:
         BadInput: There are none, or two have the same id.
@@ -59,8 +58,6 @@ def items(benchmark: Benchmark, data: Path | None, limit: int | None = None) -> 
                 f"{benchmark.name}: two items of {str(data)!r} are called {sample.id!r}. Give one file of its data."
             )
         found[sample.id] = sample
-        if limit is not None and len(found) == limit:
-            break
     if not found:
         raise BadInput(
             f"{benchmark.name}: {str(data)!r} has no items. See: vlmtools bench show {benchmark.name}"
@@ -93,13 +90,10 @@ def score_file(
         BadInput: A file cannot be read, an answer belongs to no item, or items lack answers.
     """
     setting = setting or Scoring()
-    samples = items(benchmark, data, limit)
-    read = read_answers(path, benchmark, samples, setting.id_field, setting.text_field)
-    before = (
-        ()
-        if baseline is None
-        else _rows(benchmark, samples, _baseline(baseline, benchmark, samples, setting))
-    )
+    every = items(benchmark, data)
+    samples = dict(list(every.items())[:limit])
+    read = _only(samples, read_answers(path, benchmark, every, setting.id_field, setting.text_field))
+    before = () if baseline is None else _of_baseline(baseline, benchmark, every, setting)
     of_answers = {"file": path.name, "sha256": file_hash(path)} if path.is_file() else {"folder": path.name}
     of_baseline = {"baseline": {"file": baseline.name}} if baseline is not None else {}
     return evaluation(
@@ -143,10 +137,20 @@ def evaluation(
     return Evaluation(benchmark.name, benchmark.protocol, metrics, len(rows), unparsed, full, rows)
 
 
-def _baseline(
+def _only(samples: Mapping[str, Sample], read: AnswersFile) -> AnswersFile:
+    return AnswersFile(
+        {id: one for id, one in read.said.items() if id in samples},
+        tuple(id for id in read.silent if id in samples),
+        tuple(id for id in read.missing if id in samples),
+        read.notes,
+    )
+
+
+def _of_baseline(
     path: Path, benchmark: Benchmark, samples: Mapping[str, Sample], setting: Scoring
-) -> Mapping[str, Said]:
-    return read_answers(path, benchmark, samples, setting.id_field, setting.text_field).said
+) -> tuple[Row, ...]:
+    read = read_answers(path, benchmark, samples, setting.id_field, setting.text_field)
+    return _rows(benchmark, samples, read.said)
 
 
 def _rows(benchmark: Benchmark, samples: Mapping[str, Sample], said: Mapping[str, Said]) -> tuple[Row, ...]:
@@ -166,8 +170,8 @@ def _check_whole(
     if lacking and benchmark.whole and not setting.partial:
         raise BadInput(
             f"{len(lacking):,} of {len(samples):,} items of {benchmark.name} have no answer, first of them "
-            f"{lacking[0]!r}. A number over some of the items is not comparable with published ones. Complete the answers, "
-            f"narrow the data (vlmtools bench show {benchmark.name}), or add --partial to score those there are."
+            f"{lacking[0]!r}. A number over some of the items is not comparable with published ones. Complete the "
+            f"answers, narrow the data (vlmtools bench show {benchmark.name}), or add --partial to score those there are."
         )
 
 

@@ -1,0 +1,238 @@
+"""`vlmtools eval`: ask a model a benchmark's questions, patched or not, and score what it says."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vlmtools.cli import _options as opt
+
+if TYPE_CHECKING:
+    from vlmtools.evaluate.run import Asking, Run
+    from vlmtools.types import Responder
+
+
+def eval_(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="Hub id or folder of a model, server:MODEL@URL, or a file of answers.", show_default=False
+        ),
+    ],
+    bench: opt.Bench,
+    data: opt.Data = None,
+    images: Annotated[
+        Path | None, opt.option(opt.ASK, "--images", help="Folder with the pictures, videos or sounds.")
+    ] = None,
+    limit: opt.Limit = None,
+    max_new_tokens: Annotated[
+        int | None,
+        opt.option(opt.ASK, "--max-new-tokens", min=1, help="Length limit.", show_default="the benchmark's"),
+    ] = None,
+    temperature: Annotated[
+        float, opt.option(opt.ASK, "--temperature", "-t", min=0.0, help="0 is greedy.")
+    ] = 0.0,
+    num_beams: Annotated[int, opt.option(opt.ASK, "--num-beams", min=1, help="Beams of greedy answers.")] = 1,
+    id_field: opt.AnswerId = None,
+    text_field: opt.AnswerText = None,
+    protocol: opt.Protocol = None,
+    baseline: opt.Baseline = None,
+    partial: opt.Partial = False,
+    bootstrap: opt.Bootstrap = 2000,
+    level: opt.Level = 0.95,
+    seed: opt.Seed = 0,
+    judge_model: opt.JudgeModel = None,
+    patch: opt.Patches = None,
+    patch_file: opt.PatchFiles = None,
+    prune: Annotated[
+        str | None,
+        opt.option(opt.CHANGE, "--prune", help="NAME or NAME:key=value,… (vlmtools list pruners)."),
+    ] = None,
+    quant: opt.Quant = None,
+    dtype: opt.Dtype = "auto",
+    batch_size: opt.BatchSize = None,
+    concurrency: opt.Concurrency = None,
+    trust_remote_code: opt.TrustRemoteCode = False,
+    offline: Annotated[
+        bool, opt.option(opt.RUN, "--offline", help="Replay what is stored; ask nothing.")
+    ] = False,
+    probes: Annotated[
+        int,
+        opt.option(opt.RUN, "--probes", min=0, help="Items asked beforehand with other pictures; 0: none."),
+    ] = 6,
+    plan: Annotated[
+        bool, opt.option(opt.RUN, "--plan", help="Say what would be asked; ask nothing.")
+    ] = False,
+    budget: Annotated[
+        list[str] | None, opt.option(opt.RUN, "--budget", help="calls=N, tokens=N or minutes=N.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        opt.option(opt.OUT, "--out", "-o", help="Run folder.", show_default="runs/BENCH-MODEL-…"),
+    ] = None,
+    json_: opt.AsJson = False,
+) -> None:
+    """Evaluate a model on a benchmark; a file of answers is scored as `vlmtools score` does.
+
+    Run the same line again to resume. `vlmtools eval MODEL --bench pope --data POPE --images val2014 --patch vhr` is
+    compared with the unpatched run by `vlmtools compare RUN RUN`.
+    """
+    from vlmtools.crosscheck.sources import is_table
+
+    if is_table(model):
+        from vlmtools.cli.score import score
+
+        score(
+            Path(model), bench, data, protocol, baseline, id_field, text_field, limit, partial,
+            bootstrap, level, seed, judge_model, None, out, json_,
+        )  # fmt: skip
+        return
+    from vlmtools.benchmarks.base import load_benchmark
+    from vlmtools.cli._evaluated import judged_by
+    from vlmtools.evaluate.run import Asking, default_folder, question
+    from vlmtools.evaluate.scoring import Scoring
+
+    benchmark = load_benchmark(bench, protocol=protocol)
+    options = {
+        "quant": quant,
+        "dtype": dtype,
+        "batch_size": batch_size,
+        "concurrency": concurrency,
+        "trust_remote_code": trust_remote_code,
+        "offline": offline,
+        "num_beams": num_beams,
+    }
+    asking = Asking(limit, images, max_new_tokens, temperature, 1.0, seed, partial, offline, probes)
+    asked = question(benchmark, data, asking)
+    responder = changed(model, patch or [], patch_file or [], prune, options)
+    folder = out or default_folder(asked, responder)
+    judged = judged_by(benchmark, judge_model, folder, **options)
+    scoring = Scoring(id_field, text_field, partial, level, bootstrap, seed, judged)
+    running = _Running(asked, responder, asking, scoring, folder)
+    if plan:
+        running.plan(json_)
+        return
+    running.go(budget or [], baseline, json_)
+
+
+def changed(
+    model: str, patch: list[str], patch_file: list[Path], prune: str | None, options: dict[str, Any]
+) -> "Responder":
+    """The model with its patches and its pruner.
+
+    Args:
+        model: What the user typed.
+        patch: Names with settings.
+        patch_file: Saved patches.
+        prune: Name of a pruner with settings.
+        options: Of models and servers.
+
+    Raises:
+        BadInput: A server cannot be changed, or this is no model.
+    """
+    from vlmtools.crosscheck.sources import resolve
+    from vlmtools.errors import BadInput
+
+    if model.startswith("server:") and (patch or patch_file or prune or options["num_beams"] > 1):
+        raise BadInput(
+            "--patch, --prune and --num-beams change a model on this machine, and a server runs its own. Give the "
+            "model's hub id or folder instead of server:MODEL@URL."
+        )
+    if patch or patch_file:
+        from vlmtools.patches._files import gather_patches
+
+        options = options | {"patches": gather_patches(patch, patch_file)}
+    if prune is not None:
+        options = options | {"prune": _pruner(prune)}
+    found = resolve([model], model=options)
+    if len(found) != 1:
+        raise BadInput(f"{model!r} holds {len(found)} models' answers. Give one model, or one model's file.")
+    return found[0]
+
+
+def _pruner(spec: str) -> Any:
+    import inspect
+
+    from vlmtools.errors import BadInput
+    from vlmtools.responders.hf import HF
+
+    if "prune" not in inspect.signature(HF).parameters:
+        raise BadInput("--prune: this version's local models take no pruner yet. Leave it out.")
+    from vlmtools import registry
+    from vlmtools.pruning.base import TokenPruner
+
+    name, _, settings = spec.partition(":")
+    kind = registry.load("vlmtools.pruning", name, TokenPruner)  # type: ignore[type-abstract]
+    return kind(**registry.settings(kind, settings))
+
+
+class _Running:
+    """One command line: what is asked of whom, and where it is kept."""
+
+    def __init__(
+        self, asked: Any, responder: "Responder", asking: "Asking", scoring: Any, folder: Path
+    ) -> None:
+        self.asked, self.responder, self.asking = asked, responder, asking
+        self.scoring, self.folder = scoring, folder
+
+    def plan(self, as_json: bool) -> None:
+        """What would be asked, and how much of it is stored."""
+        from vlmtools.cli._screen import print_json
+        from vlmtools.crosscheck.collect import Draws, wanted
+        from vlmtools.store import Store
+
+        calls = list(wanted(self.responder, self.asked.samples, Draws(scored=self.asked.decoding)))
+        stored = 0
+        if (self.folder / "run.json").is_file():
+            with Store(self.folder, read_only=True) as store:
+                stored = sum(store.has("answers", key) for key, _ in calls)
+        told = {
+            "folder": str(self.folder),
+            "items": len(calls),
+            "stored": stored,
+            "to_ask": len(calls) - stored,
+            "at_most_new_tokens": (len(calls) - stored) * self.asked.decoding.max_new_tokens,
+        }
+        if as_json:
+            print_json(told)
+            return
+        typer.echo(
+            f"{told['items']:,} items, {stored:,} answered already, {told['to_ask']:,} to ask: at most "
+            f"{told['at_most_new_tokens']:,} new tokens. Run folder: {self.folder}"
+        )
+
+    def go(self, limits: list[str], baseline: Path | None, as_json: bool) -> None:
+        """Ask, score, write, show."""
+        from vlmtools.cli._evaluated import show
+        from vlmtools.crosscheck.budget import Budget
+        from vlmtools.evaluate.run import Run
+        from vlmtools.report.evaluation import write_outputs
+        from vlmtools.store import Store
+
+        record = {"command": shlex.join(["vlmtools", *sys.argv[1:]])}
+        with Store(self.folder) as store:
+            run = Run(self.asked, self.responder, store, self.asking, self.scoring)
+            try:
+                self._begin(run)
+                found = self._ask(run, Budget.parse(limits), baseline, record)
+            finally:
+                self.responder.close()
+            write_outputs(store, found)
+        show(found, self.asked.benchmark, as_json, self.folder / "report.html")
+        typer.echo(f"Run folder: {self.folder}", err=True)
+
+    def _begin(self, run: "Run") -> None:
+        """The controls come first: nobody should wait for a night to learn that pictures were not seen."""
+        made = run.controls()
+        for line in made.get("lines", []):
+            typer.echo(line, err=True)
+        for warning in made.get("warnings", []):
+            typer.secho(warning, fg="yellow", err=True)
+
+    def _ask(self, run: "Run", budget: Any, baseline: Path | None, record: dict[str, Any]) -> Any:
+        from vlmtools.cli._screen import progress
+
+        with progress() as told:
+            return run.go(budget, told, baseline, record)
