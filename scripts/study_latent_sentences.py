@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from study_latent_truth import Case, Said, case, read_captions, study  # type: ignore[import-not-found]  # its neighbour, found when run as a script
+from study_latent_truth import Case, Said, case, read_captions, study
 
 from vlmtools.crosscheck.table import ClaimTable
 from vlmtools.scoring.chair import load_truth

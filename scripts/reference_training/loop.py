@@ -75,7 +75,8 @@ def _step(stage: Stage, step: int, learner: Learner, optimizer: Any, accelerator
 
 def learner_of(prepared: Any) -> Learner:
     """The learner below accelerate's wrapper, if there is one."""
-    return getattr(prepared, "module", prepared)
+    found: Learner = getattr(prepared, "module", prepared)
+    return found
 
 
 def _share(step: int, n_steps: int, warm: int = 60) -> float:

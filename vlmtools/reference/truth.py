@@ -58,16 +58,16 @@ def named(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found.lower() for found in _NAMED.findall(text)))
 
 
-def caption_truth(text: str, scene: Scene) -> CaptionTruth:
-    """Compare a caption with the scene.
+def caption_truth(text: str, there: Sequence[str]) -> CaptionTruth:
+    """Compare a caption with what is there.
 
     Args:
         text: What was written.
-        scene: What is there.
+        there: Names of the things in the scene.
     """
     said = named(text)
-    invented = tuple(name for name in said if name not in scene.names)
-    missed = tuple(name for name in scene.names if name not in said)
+    invented = tuple(name for name in said if name not in there)
+    missed = tuple(name for name in there if name not in said)
     return CaptionTruth(said, invented, missed, len(text.split()))
 
 
