@@ -19,6 +19,7 @@ VERBS: tuple[tuple[str, str, str], ...] = (
     ("eval", "eval_", RUN),
     ("score", "score", RUN),
     ("demo", "demo", RUN),
+    ("compare", "compare", ANALYSE),
     ("report", "report", ANALYSE),
     ("inspect", "inspect", ANALYSE),
     ("correlate", "correlate", ANALYSE),
