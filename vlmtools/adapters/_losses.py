@@ -60,8 +60,8 @@ class Losses:
         if training and self.graded and not torch.is_grad_enabled():
             raise BadInput(
                 f"The loss {name!r} of {site or 'the connector'} is computed without gradients, as reentrant gradient "
-                "checkpointing does, and would train nothing. Use gradient_checkpointing_enable("
-                "gradient_checkpointing_kwargs={'use_reentrant': False})."
+                "checkpointing does, and would train nothing. Switch checkpointing on with use_reentrant=False, "
+                "transformers' default."
             )
         self.weights[name] = weight
         self.values.setdefault(name, {}).setdefault(site, []).append(value)

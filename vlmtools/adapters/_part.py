@@ -196,7 +196,7 @@ class Part(nn.Module, ABC):
         self.train(host.training)
         self._on.host = host
         stack.callback(setattr, self._on, "host", None)
-        self._on.stack = stack
+        self._on.stack = stack.pop_all()
         return self
 
     @property

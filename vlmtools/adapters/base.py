@@ -113,7 +113,7 @@ class Connector(Part):
             self.to(device=device, dtype=dtype)
             setattr(parent, name, _Seat(self))
             stack.callback(setattr, parent, name, old)
-            return self._finish(host, stack.pop_all())
+            return self._finish(host, stack)
 
     def _fit(self, old: nn.Module) -> None:
         projections = list(linears(old))
@@ -235,7 +235,7 @@ class Adapter(Part):
             for site in sites:
                 for handle in self.wire(host, site, self.layers[_key(site.name)]):
                     stack.callback(handle.remove)
-            return self._finish(host, stack.pop_all())
+            return self._finish(host, stack)
 
     def places(self) -> dict[str, Any]:
         """Dotted path → sizes, in order."""
