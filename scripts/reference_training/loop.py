@@ -51,7 +51,7 @@ def train(stage: Stage, out: Path, steps: int | None = None, threads: int = 2) -
         if time.monotonic() - kept > SAVE_EVERY_S:
             _keep(accelerator, folder, step + 1)
             kept = time.monotonic()
-    saved(accelerator.unwrap_model(learner), stage, folder)
+    saved(accelerator.unwrap_model(learner), folder)
     (folder / "done.json").write_text(json.dumps({"steps": n_steps, "scenes": n_steps * stage.n_scenes}))
     return folder
 

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from reference_training.batches import IGNORED, Batch, Packer, looked_at
-from reference_training.build import IMAGE_TOKEN, N_PATCHES, config, processor, tokenizer
+from reference_training.build import N_PATCHES, config, processor, tokenizer
 from reference_training.stages import Stage
 from vlmtools.reference.world import THINGS, Scene
 
@@ -27,6 +27,10 @@ class Learner(nn.Module):
         """Tensors of the scenes."""
         raise NotImplementedError
 
+    def save_processor(self, folder: Path) -> None:
+        """What turns pictures and text into tensors."""
+        processor(self.words).save_pretrained(folder)
+
 
 class TowerLearner(Learner):
     """Which thing does each patch show, and which things are there at all?"""
@@ -43,26 +47,21 @@ class TowerLearner(Learner):
     def forward(self, batch: Batch) -> dict[str, Any]:
         """Both losses."""
         seen = self.model.model.vision_tower(batch.pixel_values, output_hidden_states=True).hidden_states
-        return {
-            "patch": functional.cross_entropy(
-                self.patch_head(seen[-2][:, 1:]).flatten(0, 1), batch.patches.flatten()
-            ),
-            "image": functional.binary_cross_entropy_with_logits(
-                self.image_head(seen[-1][:, 0]), batch.present
-            )
-            * 4,
-        }
+        shown = self.patch_head(seen[-2][:, 1:]).flatten(0, 1)
+        image = functional.binary_cross_entropy_with_logits(self.image_head(seen[-1][:, 0]), batch.present)
+        return {"patch": functional.cross_entropy(shown, batch.patches.flatten()), "image": image * 4}
 
 
-class LlavaLearner(Learner):
-    """Answers; and, as helping losses, that a visual token looks like the word for what it shows."""
+class Answering(Learner):
+    """Answers; and, as a helping loss, that a visual token looks like the word for what it shows."""
+
+    before, after, n_image_tokens = "<s>USER: ", "\n", N_PATCHES
 
     def __init__(self, stage: Stage, model: Any, words: Any) -> None:
         super().__init__(stage, model, words)
         self.scale, self.background = nn.Parameter(torch.tensor(10.0)), nn.Parameter(torch.tensor(0.0))
-        self.image_head = nn.Linear(model.config.vision_config.hidden_size, len(THINGS))
         token = model.config.image_token_id
-        self.packer = Packer(words, token, N_PATCHES, "<s>USER: ", "\n")
+        self.packer = Packer(words, token, self.n_image_tokens, self.before, self.after)
         self.n_before = self.packer.prefix.index(token)
         ids = [words(f" {name}", add_special_tokens=False)["input_ids"][0] for name in THINGS]
         self.register_buffer("names", torch.tensor(ids))
@@ -75,24 +74,28 @@ class LlavaLearner(Learner):
                 batch.pixel_values[index], batch.patches[index], batch.present[index] = 0.0, 0, 0.0
         return batch
 
+    def looking(self, batch: Batch) -> tuple[Any, Any, dict[str, Any]]:
+        """Visual tokens (batch, image_token, dim), which thing each shows, further losses."""
+        raise NotImplementedError
+
+    def decoder(self) -> Any:
+        """The language model."""
+        return self.model.model.language_model
+
     def forward(self, batch: Batch) -> dict[str, Any]:
-        """The three losses."""
-        inner = self.model.model
-        seen = inner.vision_tower(batch.pixel_values, output_hidden_states=True).hidden_states
-        visual = inner.multi_modal_projector(seen[-2][:, 1:])
+        """All losses."""
+        visual, shown, further = self.looking(batch)
         return {
             "answer": self._answers(batch, visual),
-            "word": self._words_seen(visual, batch.patches) * 0.3,
-            "image": functional.binary_cross_entropy_with_logits(
-                self.image_head(seen[-1][:, 0]), batch.present
-            ),
+            "word": self._words_seen(visual, shown) * 0.3,
+            **further,
         }
 
     def _answers(self, batch: Batch, visual: Any) -> Any:
-        inner, n = self.model.model, self.n_before
-        embedded = inner.get_input_embeddings()(batch.ids)
+        n = self.n_before
+        embedded = self.model.get_input_embeddings()(batch.ids)
         embedded = torch.cat([embedded[:, :n], visual, embedded[:, n + visual.shape[1] :]], 1)
-        hidden = inner.language_model(
+        hidden = self.decoder()(
             inputs_embeds=embedded, attention_mask=batch.mask, position_ids=batch.positions, use_cache=False
         ).last_hidden_state
         asked = batch.labels[:, 1:] != IGNORED
@@ -101,39 +104,53 @@ class LlavaLearner(Learner):
         weight = batch.weight[:, 1:][asked]
         return (loss * weight).sum() / weight.sum()
 
-    def _words_seen(self, visual: Any, patches: Any) -> Any:
+    def _words_seen(self, visual: Any, shown: Any) -> Any:
         names = functional.normalize(self.model.get_input_embeddings().weight[self.names], dim=-1)
         likeness = self.scale * functional.normalize(visual, dim=-1) @ names.T
         nothing = self.background.expand(*likeness.shape[:-1], 1)
-        return functional.cross_entropy(torch.cat([nothing, likeness], -1).flatten(0, 1), patches.flatten())
+        return functional.cross_entropy(torch.cat([nothing, likeness], -1).flatten(0, 1), shown.flatten())
+
+
+class LlavaLearner(Answering):
+    """CLIP tower with a class token that goes on learning what is there."""
+
+    def __init__(self, stage: Stage, model: Any, words: Any) -> None:
+        super().__init__(stage, model, words)
+        self.image_head = nn.Linear(model.config.vision_config.hidden_size, len(THINGS))
+
+    def looking(self, batch: Batch) -> tuple[Any, Any, dict[str, Any]]:
+        """Features of the last layer but one through the connector; the class token names the things."""
+        inner = self.model.model
+        seen = inner.vision_tower(batch.pixel_values, output_hidden_states=True).hidden_states
+        image = functional.binary_cross_entropy_with_logits(self.image_head(seen[-1][:, 0]), batch.present)
+        return inner.multi_modal_projector(seen[-2][:, 1:]), batch.patches, {"image": image}
 
 
 def opened(stage: Stage, out: Path) -> Learner:
     """The learner of a stage with the weights it starts from."""
-    from transformers import LlavaForConditionalGeneration
+    from transformers import AutoTokenizer, LlavaForConditionalGeneration
 
     if stage.kind == "tower":
         words = tokenizer()
         return TowerLearner(stage, LlavaForConditionalGeneration(config(words)), words)
-    from transformers import AutoTokenizer
-
     words = AutoTokenizer.from_pretrained(out / stage.start)
     model = LlavaForConditionalGeneration.from_pretrained(out / stage.start, dtype=torch.float32)
-    if stage.vision_layers < model.config.vision_config.num_hidden_layers:
-        _shallower(model, stage.vision_layers)
+    if stage.kind == "idefics3":
+        from reference_training.idefics import IdeficsLearner, rebuilt
+
+        return IdeficsLearner(stage, *rebuilt(model, words))
+    _keep_layers(model, stage.vision_layers)
     return LlavaLearner(stage, model, words)
 
 
-def _shallower(model: Any, n_layers: int) -> None:
+def _keep_layers(model: Any, n_layers: int) -> None:
     tower = model.model.vision_tower
     encoder = getattr(tower, "vision_model", tower).encoder
     encoder.layers = encoder.layers[:n_layers]
-    model.config.vision_config.num_hidden_layers = n_layers
+    model.config.vision_config.num_hidden_layers = len(encoder.layers)
 
 
-def saved(learner: Any, stage: Stage, folder: Path) -> None:
-    """The model as hub models lie there: configuration, half-precision safetensors, tokenizer, processor."""
-    model = learner.model
-    model.to(torch.float32).eval().save_pretrained(folder)
-    processor(learner.words).save_pretrained(folder)
-    assert IMAGE_TOKEN in learner.words.get_vocab()  # noqa: S101
+def saved(learner: Learner, folder: Path) -> None:
+    """The model as hub models lie there: configuration, safetensors, tokenizer, processor."""
+    learner.model.to(torch.float32).eval().save_pretrained(folder)
+    learner.save_processor(folder)
