@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vlmtools.bundled import PREFIX
 from vlmtools.errors import BadInput, UnknownName
 from vlmtools.responders.recorded import Recorded, read_sources
 from vlmtools.types import Responder, Sample
@@ -29,7 +30,8 @@ def resolve(
     """One responder per source, names unique.
 
     Args:
-        sources: Files of recorded answers, run folders, Hugging Face ids or folders, `server:MODEL@URL`, or responders.
+        sources: Files of recorded answers, run folders, Hugging Face ids or folders, bundled models
+            (`reference:NAME`), `server:MODEL@URL`, or responders.
         fields: Names of the columns of recorded files: `id_field`, `text_field`, `samples_field`, `model_field`.
         model: Options of models and servers: `quant`, `batch_size`, `concurrency`, `dtype`, …
 
@@ -68,7 +70,7 @@ def _open(source: Source, fields: dict[str, str], model: dict[str, Any]) -> Sequ
     if not isinstance(source, str | Path):
         return [source]
     name, path = str(source), Path(source)
-    if name.startswith("server:"):
+    if name.startswith(("server:", PREFIX)):
         return [responder(name, **model)]
     if is_table(name) or (path / "run.json").is_file():
         return read_sources(path, **fields)
@@ -81,7 +83,8 @@ def _open(source: Source, fields: dict[str, str], model: dict[str, Any]) -> Sequ
         return [responder(name, **model)]
     raise BadInput(
         f"There is no source {name!r}. A source is a file of answers (.jsonl, .csv, .tsv, .json, also .gz), a run "
-        "folder, a model folder, a hub id such as org/name, or server:MODEL@URL."
+        "folder, a model folder, a hub id such as org/name, a bundled model such as reference:clean, or "
+        "server:MODEL@URL."
     )
 
 
