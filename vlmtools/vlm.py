@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vlmtools.bundled import located
 from vlmtools.errors import BadInput, ResponderError
 from vlmtools.families._loading import (
     check_folder,
@@ -21,11 +22,12 @@ from vlmtools.families._loading import (
     load_config,
     load_model,
 )
-from vlmtools.families._processors import load_processor, takes_images
+from vlmtools.families._processors import load_processor, takes_images, takes_video
 from vlmtools.families._streamer import Streamer, decoder
 from vlmtools.families._templates import write_chat
 from vlmtools.media import load_image, prompt_text
 from vlmtools.types import Decoding, Reply, Request, Sample
+from vlmtools.video import N_FRAMES, Frames, read_frames
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -47,21 +49,26 @@ _BEAMS = {"length_penalty": 1.0, "early_stopping": False, "num_return_sequences"
 
 @dataclass(frozen=True, slots=True)
 class _Ready:
-    """A request whose picture is open and whose prompt is written out."""
+    """A request whose picture or video is open and whose prompt is written out."""
 
     request: Request
     text: str
-    image: "Image | None"
+    shown: "Image | Frames | None"
+
+    @property
+    def kind(self) -> str:
+        """video, image, or nothing."""
+        return "" if self.shown is None else "video" if isinstance(self.shown, Frames) else "image"
 
     @property
     def modality(self) -> tuple[str, ...]:
         passage = self.request.show_media and self.request.sample.text is not None
-        return (*(("image",) if self.image else ()), *(("text",) if passage else ()))
+        return (*((self.kind,) if self.kind else ()), *(("text",) if passage else ()))
 
     @property
-    def form(self) -> tuple[bool, bool]:
-        """(has a picture, is raw)."""
-        return self.image is not None, self.request.raw
+    def form(self) -> tuple[str, bool, int]:
+        """What rows of a batch share: what they show, whether they are raw, and how many frames they have."""
+        return self.kind, self.request.raw, len(self.shown.images) if isinstance(self.shown, Frames) else 0
 
 
 @dataclass(slots=True)
@@ -74,6 +81,9 @@ class VLM:
         name: Shown in tables and messages.
         allow_urls: Fetch pictures from `http(s)` URLs.
         num_beams: Beams of greedy answers, from 1; 1 is no beam search.
+        n_frames: Frames shown of a video, evenly spread, from 1.
+        longest_side: Larger frames of a video are scaled down to this many pixels while they are read; 0 leaves their
+            size to the processor.
         largest_batch: The largest batch known to fit memory; None until a batch did not fit.
     """
 
@@ -82,6 +92,8 @@ class VLM:
     name: str = "model"
     allow_urls: bool = False
     num_beams: int = 1
+    n_frames: int = N_FRAMES
+    longest_side: int = 0
     largest_batch: int | None = field(default=None, init=False)
 
     @classmethod
@@ -142,8 +154,9 @@ class VLM:
         """
         ready = [self._opened(request) for request in requests]
         replies = {i: item for i, item in enumerate(ready) if isinstance(item, Reply)}
-        # Rows of a batch share how they are tokenised: with or without pictures, templated or raw.
-        for form in ((True, False), (True, True), (False, False), (False, True)):
+        # Rows of a batch share how they are tokenised: pictures first, then videos, then bare prompts.
+        forms = {row.form: () for row in ready if isinstance(row, _Ready)}
+        for form in sorted(forms, key=lambda form: (["image", "video", ""].index(form[0]), *form[1:])):
             rows = {i: r for i, r in enumerate(ready) if isinstance(r, _Ready) and r.form == form}
             replies.update(zip(rows, self._run(list(rows.values())), strict=True))
         return [replies[i] for i in range(len(requests))]
@@ -172,28 +185,36 @@ class VLM:
         self.model = self.processor = None
         free_memory()
 
-    def chat(self, prompt: str, with_image: bool) -> str:
+    def chat(self, prompt: str, with_image: bool, with_video: bool = False) -> str:
         """The prompt as the model was trained to read it.
 
         Args:
             prompt: The question.
             with_image: Put a picture before the question.
+            with_video: Put a video before the question, instead of a picture.
         """
-        return write_chat(self.processor, prompt, with_image)
+        return write_chat(self.processor, prompt, with_image, with_video)
 
-    def inputs(self, texts: Sequence[str], images: "Sequence[Image] | None" = None) -> Any:
+    def inputs(
+        self,
+        texts: Sequence[str],
+        images: "Sequence[Image] | None" = None,
+        videos: Sequence[Frames] | None = None,
+    ) -> Any:
         """The tensors for one batch, padded on the left, on the model's device.
 
         Args:
             texts: Written-out prompts, as `chat` gives them.
             images: One picture per prompt, or None.
+            videos: One video per prompt, all of equally many frames, or None.
         """
         bos = getattr(self.tokenizer, "bos_token", None)
         options = {"padding": True, "padding_side": "left", "return_tensors": "pt"}
         if bos and texts[0].startswith(bos):
             options["add_special_tokens"] = False  # the template has written it already
         self._can_pad()
-        media = {"images": [[image] for image in images]} if images else {}
+        media: dict[str, Any] = {"images": [[image] for image in images]} if images else {}
+        media |= as_videos(videos) if videos else {}
         batch = self.processor(text=list(texts), **media, **options)
         if not takes_images(self.processor):
             batch.pop("token_type_ids", None)  # tokenizers add it, text models do not take it
@@ -205,29 +226,49 @@ class VLM:
 
     def _opened(self, request: Request) -> _Ready | Reply:
         media = dict(request.sample.media) if request.show_media else {}
-        strange = [kind for kind in media if kind != "image"]
-        if strange:
-            why = f"The item has a {strange[0]}; local models are shown pictures only so far."
-            return Reply(None, error=why)
-        where = media.get("image")
+        refusal = self._refusal(media)
+        if refusal:
+            return Reply(None, error=refusal)
         try:
-            image = None if where is None else load_image(where, allow_urls=self.allow_urls)
-            return self._ready(request, image)
+            return self._ready(request, self._shown(media))
         except BadInput as error:
             return Reply(None, error=str(error))
         # a chat template is a program of the checkpoint: it may raise anything for one odd prompt
         except Exception as error:
             return Reply(None, error=f"The prompt cannot be written out: {type(error).__name__}: {error}")
 
-    def _ready(self, request: Request, image: "Image | None") -> _Ready | Reply:
-        if image is not None and not takes_images(self.processor):
+    def _refusal(self, media: Mapping[str, str]) -> str:
+        """Why an item with these media is not shown to this model; empty when it is."""
+        if "audio" in media:
+            return (
+                f"The item has sound and {self.name} hears nothing. Leave `audio` out of the items to ask about the "
+                "rest, and the answers will say so."
+            )
+        if len(media) > 1:
+            return f"The item has {' and '.join(media)}; one of them can be shown. Make two items of it."
+        if "video" in media and not takes_video(self.processor):
+            reason = "takes pictures, no videos" if takes_images(self.processor) else "takes text only"
+            return f"The item has a video and {self.name} {reason}. Choose a model that watches videos."
+        if "image" in media and not takes_images(self.processor):
+            return f"{self.name} takes text only and the item has an image. Choose a model that sees."
+        return ""
+
+    def _shown(self, media: Mapping[str, str]) -> "Image | Frames | None":
+        if "video" in media:
+            return read_frames(media["video"], self.n_frames, self.longest_side)
+        return load_image(media["image"], allow_urls=self.allow_urls) if "image" in media else None
+
+    def _ready(self, request: Request, shown: "Image | Frames | None") -> _Ready | Reply:
+        if shown is not None and not takes_images(self.processor):
             why = f"{self.name} takes text only and the item has an image. Choose a model that sees."
             return Reply(None, error=why)
         if self.num_beams > 1 and request.decoding.temperature > 0:
             why = f"{self.num_beams} beams search, a temperature draws; one excludes the other. Use temperature 0."
             return Reply(None, error=why)
         asked = prompt_text(request)
-        return _Ready(request, asked if request.raw else self.chat(asked, image is not None), image)
+        video = isinstance(shown, Frames)
+        text = asked if request.raw else self.chat(asked, shown is not None and not video, video)
+        return _Ready(request, text, shown)
 
     def _run(self, rows: list[_Ready]) -> list[Reply]:
         if not rows:
@@ -266,8 +307,9 @@ class VLM:
     def _replies(self, rows: list[_Ready], streamer: Streamer | None = None) -> list[Reply]:
         from vlmtools.decoding import RowSampler, cut, new_tokens
 
-        images = [row.image for row in rows if row.image is not None]
-        batch = self.inputs([row.text for row in rows], images or None)
+        videos = [row.shown for row in rows if isinstance(row.shown, Frames)]
+        images = [row.shown for row in rows if row.shown is not None and not isinstance(row.shown, Frames)]
+        batch = self.inputs([row.text for row in rows], images or None, videos or None)
         sampler = RowSampler([row.request for row in rows])
         ends = self._end_tokens()
         new = self.model.generate(
@@ -313,6 +355,30 @@ class VLM:
         return [int(end) for end in several if end is not None]
 
 
+def as_videos(videos: Sequence[Frames]) -> dict[str, Any]:
+    """Clips as processors take them: frames already chosen, with the times they were taken from.
+
+    Args:
+        videos: One per prompt.
+    """
+    import numpy as np
+
+    told = [
+        {
+            "total_num_frames": clip.n_total,
+            "fps": clip.fps,
+            "duration": clip.duration_s,
+            "frames_indices": list(clip.indices),
+        }
+        for clip in videos
+    ]
+    chosen = {"do_sample_frames": False, "video_metadata": told}
+    return {
+        "videos": [np.stack([np.asarray(image) for image in clip.images]) for clip in videos],
+        "videos_kwargs": chosen,
+    }
+
+
 def load(
     name_or_path: str | Path,
     *,
@@ -326,7 +392,7 @@ def load(
     """Load a vision-language model, or a text-only one, by hub name or folder.
 
     Args:
-        name_or_path: Such as `llava-hf/llava-1.5-7b-hf`, or a folder in the same layout.
+        name_or_path: Such as `llava-hf/llava-1.5-7b-hf`, a folder in the same layout, or `reference:clean`.
         dtype: Of the weights: auto (as stored), float32, float16 or bfloat16.
         device_map: Where accelerate puts the layers: auto, cpu, cuda, …; None leaves them on the CPU.
         quant: 4bit (nf4) or 8bit (int8) through bitsandbytes; None keeps the weights as they are.
@@ -338,9 +404,10 @@ def load(
         BadInput: There is no such model, it cannot be loaded safely, or an option does not exist.
     """
     check_options(dtype, quant)
-    folder = Path(name_or_path).expanduser()
+    asked = located(str(name_or_path))
+    folder = Path(asked).expanduser()
     check_folder(folder)
-    name = str(folder if folder.is_dir() else name_or_path)
+    name = str(folder if folder.is_dir() else asked)
     hub = {"revision": revision, "local_files_only": local_files_only, "trust_remote_code": trust_remote_code}
     config = load_config(name, hub)
     model = load_model(name, config, dtype, device_map, quant, hub)

@@ -2,7 +2,8 @@
 
 Without torchvision transformers has no video processor at all, so the processors of Qwen-VL, SmolVLM,
 InternVL, LLaVA-OneVision and others fail to load although pictures need nothing of the kind. Here the video
-half is replaced by a stand-in that says so when it is used; the picture half is the Pillow one.
+half is one written on Pillow where there is one (`_pillow_video`), else a stand-in that says so when it is used; the
+picture half is the Pillow one.
 """
 
 import contextlib
@@ -12,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from vlmtools.errors import BadInput, NotInstalled
+from vlmtools.families._pillow_video import PillowVideo, pillow_video
 
 CONFIG_FILES = ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json")
 """Where a checkpoint names its processor class, in the order they are asked."""
@@ -72,8 +74,13 @@ def takes_images(processor: Any) -> bool:
 
 
 def takes_video(processor: Any) -> bool:
-    """True when the processor prepares videos."""
+    """True when the processor prepares videos, by itself or with the half written here."""
     return not isinstance(getattr(processor, "video_processor", None), NoVideo | None)
+
+
+def video_on_pillow(processor: Any) -> bool:
+    """True when videos are prepared by the half written here, for want of torchvision."""
+    return isinstance(getattr(processor, "video_processor", None), PillowVideo)
 
 
 def processor_class(name_or_path: str, config: Any, **hub: Any) -> type[Any]:
@@ -97,6 +104,12 @@ def processor_class(name_or_path: str, config: Any, **hub: Any) -> type[Any]:
 
 def class_name(name_or_path: str, **hub: Any) -> str:
     """The processor class a checkpoint's own files name, or nothing."""
+    named = (_content(name_or_path, file, **hub).get("processor_class") for file in CONFIG_FILES)
+    return str(next(filter(None, named), ""))
+
+
+def _content(name_or_path: str, file: str, **hub: Any) -> dict[str, Any]:
+    """What a JSON file of the checkpoint says; nothing when it has no such file."""
     import json
     from pathlib import Path
 
@@ -107,12 +120,18 @@ def class_name(name_or_path: str, **hub: Any) -> str:
         for what in ("missing_entries", "connection_errors", "gated_repo")
     }
     known = {key: hub[key] for key in ("revision", "local_files_only") if key in hub}
-    for file in CONFIG_FILES:
-        path = cached_file(name_or_path, file, **known, **quiet)
-        content = json.loads(Path(path).read_text(encoding="utf-8")) if path else {}
-        if content.get("processor_class"):
-            return str(content["processor_class"])
-    return ""
+    path = cached_file(name_or_path, file, **known, **quiet)
+    content: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8")) if path else {}
+    return content
+
+
+def _video_settings(name_or_path: str, **hub: Any) -> dict[str, Any]:
+    """What the checkpoint says of its video half, looked for where transformers looks and in its order."""
+    nested = _content(name_or_path, "processor_config.json", **hub).get("video_processor")
+    if nested:
+        return dict(nested)
+    files = ("video_preprocessor_config.json", "preprocessor_config.json")
+    return next(filter(None, (_content(name_or_path, file, **hub) for file in files)), {})
 
 
 def _lost_its_pictures(processor: Any, config: Any) -> bool:
@@ -135,7 +154,7 @@ def _part(
     from transformers import AutoFeatureExtractor, AutoImageProcessor, AutoTokenizer
 
     if "video" in name:
-        return NoVideo(_one_line(why))
+        return pillow_video(cls.__name__, _video_settings(name_or_path, **hub)) or NoVideo(_one_line(why))
     if name == "image_processor":
         return AutoImageProcessor.from_pretrained(name_or_path, **hub)
     if name == "tokenizer":
@@ -151,8 +170,8 @@ def _tolerant(cls: type[Any]) -> type[Any]:
     """A subclass that lets the stand-in pass the type check and is otherwise the class itself."""
 
     def check(self: Any, argument_name: str, argument: object) -> Any:
-        if isinstance(argument, NoVideo):
-            return NoVideo
+        if isinstance(argument, NoVideo | PillowVideo):
+            return type(argument)
         return cls.check_argument_for_proper_class(self, argument_name, argument)
 
     names = {"check_argument_for_proper_class": check, "__module__": cls.__module__, "__doc__": cls.__doc__}

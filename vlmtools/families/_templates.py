@@ -3,7 +3,7 @@
 from typing import Any
 
 
-def write_chat(processor: Any, prompt: str, with_image: bool) -> str:
+def write_chat(processor: Any, prompt: str, with_image: bool, with_video: bool = False) -> str:
     """One user turn and the start of the answer.
 
     Tried in this order: the processor's template with a list of parts, the tokenizer's with parts, the tokenizer's
@@ -14,17 +14,20 @@ def write_chat(processor: Any, prompt: str, with_image: bool) -> str:
         processor: A processor, or a tokenizer for models that take text only.
         prompt: The question.
         with_image: Put a picture before the question.
+        with_video: Put a video before the question, instead of a picture.
     """
     tokenizer = getattr(processor, "tokenizer", None) or processor
-    token = image_token(processor)
-    plain = f"{token}\n{prompt}" if with_image else prompt
-    parts = [*([{"type": "image"}] if with_image else []), {"type": "text", "text": prompt}]
+    sees = with_image or with_video
+    token = video_token(processor) if with_video else image_token(processor)
+    plain = f"{token}\n{prompt}" if sees else prompt
+    shown = [{"type": "video" if with_video else "image"}] if sees else []
+    parts = [*shown, {"type": "text", "text": prompt}]
     if processor is not tokenizer:
         text = _rendered(processor, parts)
-        if _holds(text, prompt, parts):
+        if _holds(text, prompt, parts) and (token in text or not with_video):
             return text
         text = _rendered(tokenizer, parts, strict=False)
-        if _holds(text, prompt, parts) and (token in text or not with_image):
+        if _holds(text, prompt, parts) and (token in text or not sees):
             return text
     text = _rendered(tokenizer, plain)
     return text if plain.strip() in text else plain
@@ -32,8 +35,17 @@ def write_chat(processor: Any, prompt: str, with_image: bool) -> str:
 
 def image_token(processor: Any) -> str:
     """What stands for a picture in a prompt."""
+    return _token(processor, "image_token", "<image>")
+
+
+def video_token(processor: Any) -> str:
+    """What stands for a video in a prompt."""
+    return _token(processor, "video_token", "<video>")
+
+
+def _token(processor: Any, name: str, usual: str) -> str:
     holders = (processor, getattr(processor, "tokenizer", None))
-    return next((str(found) for one in holders if (found := getattr(one, "image_token", None))), "<image>")
+    return next((str(found) for one in holders if (found := getattr(one, name, None))), usual)
 
 
 def _rendered(writer: Any, content: Any, strict: bool = True) -> str:

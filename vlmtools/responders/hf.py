@@ -7,11 +7,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
+from vlmtools.bundled import located
 from vlmtools.errors import BadInput
 from vlmtools.families._loading import check_options
 from vlmtools.fingerprint import revision_of
 from vlmtools.responders._patched import Attachable, attach_all, identity_of, label_of
 from vlmtools.types import Json, Reply, Request
+from vlmtools.video import N_FRAMES
 from vlmtools.vlm import VLM, load
 
 DECODING_VERSION = 1
@@ -26,7 +28,7 @@ class HF:
     """A Hugging Face model that is loaded when the first question comes.
 
     Args:
-        model: Hub name or folder.
+        model: Hub name, folder, or `reference:NAME` for a bundled model.
         quant: 4bit or 8bit through bitsandbytes; None keeps the weights as they are.
         dtype: auto (as stored), float32, float16 or bfloat16.
         batch_size: Questions answered together; `auto` starts with what usually fits and halves when it does
@@ -38,6 +40,7 @@ class HF:
         allow_urls: Fetch pictures from `http(s)` URLs.
         patches: Attached in this order while the model is loaded; they are part of what an answer is stored under.
         num_beams: Beams of greedy answers, from 1; 1 is no beam search.
+        n_frames: Frames shown of a video, evenly spread, from 1.
 
     Raises:
         BadInput: An option does not exist, or a patch has a function as setting.
@@ -56,15 +59,18 @@ class HF:
         allow_urls: bool = False,
         patches: Sequence[Attachable] = (),
         num_beams: int = 1,
+        n_frames: int = N_FRAMES,
     ) -> None:
         check_options(dtype, quant)
+        if n_frames < 1:
+            raise BadInput(f"A video cannot be shown in {n_frames} frames. Give 1 or more.")
         if num_beams < 1:
             raise BadInput(f"There cannot be {num_beams} beams. One beam is no beam search; give 1 or more.")
         if batch_size != "auto" and batch_size < 1:
             raise BadInput(f"The batch size is {batch_size!r}. It is a whole number from 1, or 'auto'.")
-        self.model, self.quant, self.dtype, self.batch_size = str(model), quant, dtype, batch_size
+        self.model, self.quant, self.dtype, self.batch_size = located(str(model)), quant, dtype, batch_size
         self.trust_remote_code, self.offline, self.allow_urls = trust_remote_code, offline, allow_urls
-        self.patches, self.num_beams = tuple(patches), num_beams
+        self.patches, self.num_beams, self.n_frames = tuple(patches), num_beams, n_frames
         self._patching = [identity_of(patch) for patch in self.patches]
         self.name = name or self._own_name()
         self._asked_revision, self._revision = revision, ""
@@ -108,7 +114,8 @@ class HF:
     def _changes(self) -> dict[str, Json]:
         """Named only where there are any, so that answers stored without them keep their keys."""
         patched = {"patches": self._patching, "patching": PATCHING_VERSION} if self.patches else {}
-        return patched | ({"num_beams": self.num_beams} if self.num_beams > 1 else {})
+        beams = {"num_beams": self.num_beams} if self.num_beams > 1 else {}
+        return patched | beams | ({"n_frames": self.n_frames} if self.n_frames != N_FRAMES else {})
 
     def answer(self, requests: Sequence[Request]) -> Iterator[tuple[Request, Reply]]:
         """Yield each request with its reply, a batch at a time.
@@ -144,6 +151,7 @@ class HF:
                 local_files_only=self.offline,
             )
             vlm.name, vlm.allow_urls, vlm.num_beams = self.name, self.allow_urls, self.num_beams
+            vlm.n_frames = self.n_frames
             self._attached = attach_all(self.patches, vlm)
             self._vlm = vlm
         return self._vlm
@@ -164,7 +172,7 @@ class HF:
 
 def _length(request: Request) -> tuple[bool, int, int]:
     """Questions that take equally long stand together, so that short ones do not wait for long ones."""
-    sees: Any = request.show_media and request.sample.image is not None
+    sees: Any = request.show_media and bool(request.sample.media)
     return (
         bool(sees),
         request.decoding.max_new_tokens,
