@@ -10,6 +10,7 @@ from torch import Tensor
 from vlmtools.errors import CannotAttach
 from vlmtools.families._probe import Anatomy
 from vlmtools.families._prompt import Prompt
+from vlmtools.families._refuse import refuse_encoded
 
 FORWARD = ("input_ids", "attention_mask", "position_ids")
 """What every family's `forward` takes for text."""
@@ -130,6 +131,7 @@ def removed(
         return without_image(prompt, parts, tokenizer)
     if how == "mask":
         return masked_image(prompt, parts)
+    refuse_encoded(prompt.inputs, f"counterfactual={how!r}")
     if how == "blank":
         return blank_image(prompt, parts)
     return for_forward(how(for_forward(prompt.inputs, parts)), parts)

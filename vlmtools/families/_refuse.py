@@ -75,3 +75,20 @@ def refuse_restart(state: State) -> None:
             "a second stream, as guidance_scale runs one, would be taken for the answer. Leave it out while a method "
             "is attached."
         )
+
+
+def refuse_encoded(inputs: Mapping[str, Any], name: str) -> None:
+    """Refuse a prompt whose picture was encoded before: there are no pixels to change, and no tower to watch.
+
+    Args:
+        inputs: Of the prompt.
+        name: Of the method that needs the picture itself.
+
+    Raises:
+        BadInput: It was.
+    """
+    if inputs.get("mm_encoder_outputs"):
+        raise BadInput(
+            f"{name} needs the picture itself, and the prompt brings it encoded already, as a token pruner hands it "
+            "over. Take the pruner off, or use a method that needs no pixels, such as vhr, pai or spin."
+        )

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vlmtools.errors import BadInput, CannotAttach
 from vlmtools.families._prompt import Prompt
+from vlmtools.families._refuse import refuse_encoded
 from vlmtools.families._rows import Rows, Which
 from vlmtools.patches._row_edit import RowEdit, image_in_text
 from vlmtools.patches._stream import TextContrast
@@ -105,6 +106,7 @@ class _Selection:
         return boost(boost(scores, top, self.patch.strength), bottom, self.patch.summary_strength)
 
     def _choose(self, prompt: Prompt) -> tuple[Tensor, Tensor]:
+        refuse_encoded(prompt.inputs, "paint")
         vision = self.live.anatomy.vision
         early, late = self.seen[vision[0].layer], self.seen[vision[-2].layer]
         with_class = _has_class_token(self.live)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vlmtools.errors import BadInput
 from vlmtools.families._prompt import Prompt
+from vlmtools.families._refuse import refuse_encoded
 from vlmtools.patches._contrast import PictureStream, plausible
 from vlmtools.patches._stream import Contrast
 from vlmtools.patches.base import Handle, Live, Patch
@@ -91,6 +92,7 @@ class VCD(Patch):
 
         def make(prompt: Prompt) -> Any:
             if prompt.inputs.get("pixel_values") is None:
+                refuse_encoded(prompt.inputs, "vcd")
                 return unchanged
             stream = PictureStream(live, prompt, lambda inputs: noisy_inputs(inputs, self))
             return Contrast(

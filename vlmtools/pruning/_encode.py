@@ -153,7 +153,7 @@ class Chooser:
             grid=area.grid,
             received={layer: one[:, 0] for layer, one in of["received"].items()},
             class_attention={layer: one[:, 0] for layer, one in of["first"].items()},
-            keys={layer: one.unflatten(1, (n_heads, -1)) for layer, one in of["keys"].items()},
+            keys={layer: one.reshape(len(one), n_heads, -1) for layer, one in of["keys"].items()},
             patches=of["patches"].get(0),
             text=text,
             n_queries=self.listener.n_queries,
@@ -210,14 +210,16 @@ def _shortened(
     rows = mask.cpu().nonzero()[:, 0][kept.source]
     counts = [int(one) for one in rows.bincount(minlength=len(mask)) if one]
     stays = _with_merged(features[kept.source.to(features.device)], kept, areas, selections)
-    held: Any = list(stays.split(counts))
+    held: Any = list(torch.split(stays, counts))
     if isinstance(pooled, Tensor):  # one tensor for all: pieces of equal length that no two prompts share
         held = stays.reshape(-1, math.gcd(*counts), stays.shape[-1])
     more = {}
     deep = getattr(output, "deepstack_features", None)
     if deep is not None:
         flat = [torch.cat(_items(layer)) for layer in deep]
-        more = {"deepstack_features": [list(one[kept.source.to(one.device)].split(counts)) for one in flat]}
+        more = {
+            "deepstack_features": [list(torch.split(one[kept.source.to(one.device)], counts)) for one in flat]
+        }
     return type(output)(pooler_output=held, **more)
 
 

@@ -144,13 +144,13 @@ class Square(Layout):
     def areas(self, encoded: Encoded) -> list[Area]:
         """A view per tile; Idefics3 hands over all tiles of a prompt as one."""
         n = math.prod(self._grid()) // self._size() ** 2
-        tiles = tuple(tile for item in encoded.items for tile in item.split(n))
+        tiles = tuple(tile for item in encoded.items for tile in torch.split(item, n))
         return _one_each(tiles, [_square(n)] * len(tiles))
 
     def pack(self, values: Channels, encoded: Encoded) -> Float[Tensor, "place channel"]:
         """Means over squares."""
         grid = self._grid()
-        pictures = values.split(math.prod(grid))
+        pictures = torch.split(values, math.prod(grid))
         return torch.cat([block_means(one, grid, self._size()) for one in pictures])
 
     def _grid(self) -> tuple[int, int]:
@@ -179,7 +179,7 @@ class Merged(Layout):
     def pack(self, values: Channels, encoded: Encoded) -> Float[Tensor, "place channel"]:
         """Means over squares."""
         grids = self._grids(encoded)
-        pictures = values.split([height * width for height, width in grids])
+        pictures = torch.split(values, [height * width for height, width in grids])
         size = self.config.spatial_merge_size
         return torch.cat([block_means(one, grid, size) for one, grid in zip(pictures, grids, strict=True)])
 
@@ -275,7 +275,7 @@ class Tiles(Layout):
         args, kwargs = self._call
         features = self._features()
         n = features[0].shape[1]
-        tiles = values.reshape(-1, n, values.shape[-1]).split([len(one) for one in features])
+        tiles = torch.split(values.reshape(-1, n, values.shape[-1]), [len(one) for one in features])
         newline = values.new_full((values.shape[-1],), math.nan)
         given = {**kwargs, "image_newline": newline}
         given.pop("image_features", None)

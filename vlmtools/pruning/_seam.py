@@ -174,13 +174,12 @@ class _Call:
     def for_generate(self) -> dict[str, Any]:
         """Inputs for the original `generate`."""
         positions = self._positions()
-        spare = int(
-            positions is not None and positions.ndim == 2 and self._original and self._without_cache()
-        )
+        # without cache a gap in plain positions is read as the border of packed sequences, unless a mask remains:
+        # generate drops one that is all ones, so one column of padding stays
+        spare = int(positions.ndim == 2 and self._original and self._without_cache())
         shape = self._cut(spare)
         short = self._short(shape)
-        if positions is not None:
-            short["position_ids"] = self._moved(positions, shape, short["attention_mask"])
+        short["position_ids"] = self._moved(positions, shape, short["attention_mask"])
         self._lengths(short, self.ids.shape[1] - short["input_ids"].shape[1])
         if short.get("streamer") is not None:
             short["streamer"] = _WholePrompt(short["streamer"], self.ids)
@@ -225,9 +224,8 @@ class _Call:
         config = self.given.get("generation_config") or self.model.generation_config
         pad, ends = config.pad_token_id, config.eos_token_id
         ends = ends if isinstance(ends, list | tuple) else [ends]
-        if pad is None or pad in ends:
-            return torch.ones_like(self.ids)
-        return (self.ids != pad).long()
+        unknown = pad is None or pad in ends
+        return torch.ones_like(self.ids) if unknown else self.ids.ne(pad).long()
 
     @property
     def _original(self) -> bool:
@@ -236,11 +234,11 @@ class _Call:
 
     def _without_cache(self) -> bool:
         config = self.given.get("generation_config") or self.model.generation_config
-        return self.given.get("use_cache", getattr(config, "use_cache", True)) is False
+        return not self.given.get("use_cache", getattr(config, "use_cache", True))
 
     def _positions(self) -> Tensor:
         """Positions of the whole prompt, as `generate` would number it."""
-        found = self.given.get("position_ids")
+        found: Tensor | None = self.given.get("position_ids")
         if found is not None:
             return found if found.ndim > 1 else found[None].expand(len(self.ids), -1)
         named = {**self.given, "attention_mask": self.mask, "input_ids": self.ids}

@@ -42,7 +42,7 @@ def _feature_layer(config: Any, n_layers: int) -> int:
     wanted = getattr(config, "vision_feature_layer", None)
     if wanted is None:
         return n_layers - 1
-    several = wanted if isinstance(wanted, list | tuple) else [wanted]
+    several: list[int] = list(wanted) if isinstance(wanted, list | tuple) else [wanted]
     return max(one - 1 if one >= 0 else n_layers + one for one in several)
 
 
@@ -155,8 +155,8 @@ class Listener:
         windowed = [one for one in needs.layers if self._layer(one) not in self.tower.whole]
         if windowed:
             raise CannotAttach(
-                f"Layer {windowed[0]} of the vision tower looks through windows, so its attention does not compare tokens "
-                f"of the whole picture; layers {list(self.tower.whole)} do. Choose one of these."
+                f"Layer {windowed[0]} of the vision tower looks through windows, so its attention does not compare "
+                f"tokens of the whole picture; layers {list(self.tower.whole)} do. Choose one of these."
             )
         if needs.class_attention and not self.tower.class_token:
             raise CannotAttach(
