@@ -47,7 +47,8 @@ def read(folder: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise BadInput(f"{where} has no {missing[0]}. Give the folder that save_pretrained wrote.")
     try:
         config = json.loads((where / CONFIG).read_text(encoding="utf-8"))
-        tensors = load_file(where / WEIGHTS)
+        # copied: kernels round differently where a file's tensors begin at odd addresses
+        tensors = {name: one.clone() for name, one in load_file(where / WEIGHTS).items()}
     except (ValueError, SafetensorError) as problem:
         raise BadInput(f"{where} cannot be read: {problem}. Save it anew.") from problem
     if not isinstance(config, dict) or TYPE not in config:
