@@ -14,9 +14,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vlmtools.adapters._hga import group_attention
+from vlmtools.adapters._host import linears
 from vlmtools.adapters._mocha_model import MochaModel, Tower
 from vlmtools.adapters._moe import Experts, Routing, balance_loss, check_counts, route, stack_official, z_loss
 from vlmtools.adapters.base import Connector
+from vlmtools.errors import BadInput
 
 __all__ = ["Mocha", "MochaModel", "Tower", "group_attention"]
 
@@ -32,12 +34,14 @@ class Mocha(Connector):
         n_chosen: MLPs per patch, 1 to all; the paper takes 2.
         balance: Weight of the balance loss; 0 switches it off.
         z: Weight of the router's z loss; 0 switches it off.
+        upcycle: Every expert begins as a copy of the host's own two-layer connector, as in CuMo.
     """
 
     n_experts: int = 4
     n_chosen: int = 2
     balance: float = 0.1
     z: float = 0.01
+    upcycle: bool = False
 
     def check(self) -> None:
         """The counts must be possible."""
@@ -47,6 +51,20 @@ class Mocha(Connector):
         """Router and experts."""
         self.gate = nn.Linear(self.d_in, self.n_experts, bias=False)
         self.experts = Experts(self.n_experts, self.d_in, self.d_out, self.d_out)
+
+    def start(self, old: nn.Module) -> None:
+        """Copy the host's connector into every expert, where asked to.
+
+        Args:
+            old: The host's connector.
+        """
+        projections = list(linears(old))
+        if self.upcycle and len(projections) != 2:
+            raise BadInput(
+                f"upcycle=True needs a connector of two projections; the host's has {len(projections)}. Leave it out."
+            )
+        if self.upcycle:
+            self.experts.copy_from(*projections)
 
     def forward(self, features: Float[Tensor, "batch patch d_in"]) -> Float[Tensor, "batch patch d_out"]:
         """Each patch by itself; reports the losses `balance` and `z`.

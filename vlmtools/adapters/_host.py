@@ -6,7 +6,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vlmtools.errors import BadInput, CannotAttach
 from vlmtools.families import _probe
@@ -145,6 +145,31 @@ def linears(module: nn.Module) -> Iterator[Any]:
         module: Where to look.
     """
     return (one for one in module.modules() if hasattr(one, "in_features") and hasattr(one, "out_features"))
+
+
+def dense_weight(linear: Any) -> Tensor:
+    """The weight of a projection as floating point numbers, on the CPU, dequantised where it is 4-bit.
+
+    Args:
+        linear: The projection.
+
+    Raises:
+        CannotAttach: It is quantised in a way that is not known here.
+    """
+    weight = linear.weight
+    state = getattr(weight, "quant_state", None)
+    if state is not None:
+        from bitsandbytes.functional import dequantize_4bit
+
+        found: Tensor = dequantize_4bit(weight.data, state)
+        return found.detach().float().cpu()
+    if not weight.is_floating_point():
+        raise CannotAttach(
+            f"{type(linear).__name__} holds {weight.dtype} weights that cannot be copied from. Load the model in 4 "
+            "bits or without quantisation."
+        )
+    plain: Tensor = weight.detach().float().cpu()
+    return plain
 
 
 SEATS = ("multi_modal_projector", "connector", "merger", "modality_projection", "mm_projector")

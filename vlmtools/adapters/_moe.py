@@ -4,13 +4,14 @@ Reference: arXiv:2507.22805 and arXiv:2405.05949 (the same module and losses).
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vlmtools.adapters._host import dense_weight
 from vlmtools.errors import BadInput
 
 Activation = Callable[[Tensor], Tensor]
@@ -104,6 +105,28 @@ class Experts(nn.Module):
         compute = self._grouped if use else self._loop
         y = compute(flat[rows], expert) * routing.weight.flatten()[order].to(x.dtype)[:, None]
         return torch.zeros_like(y[:1]).expand(len(flat), -1).index_add(0, rows, y).view(*x.shape[:2], -1)
+
+    @torch.no_grad()
+    def copy_from(self, first: Any, second: Any) -> None:
+        """Every expert begins as the same trained MLP ("co-upcycling").
+
+        Args:
+            first: Its first projection.
+            second: Its second projection.
+
+        Raises:
+            BadInput: It has other widths.
+        """
+        pairs = ((first, self.w1, self.b1), (second, self.w2, self.b2))
+        for linear, w, b in pairs:
+            dense = dense_weight(linear).T
+            if dense.shape != w.shape[1:]:
+                raise BadInput(
+                    f"An MLP of widths {tuple(dense.shape)} cannot become experts of widths {tuple(w.shape[1:])}. "
+                    "Choose experts of the same widths, or start from scratch."
+                )
+            w.copy_(dense.expand_as(w))
+            b.copy_(torch.zeros_like(b) if linear.bias is None else linear.bias.float().cpu().expand_as(b))
 
     def _grouped(self, x: Tensor, expert: Tensor) -> Tensor:
         ends = expert.bincount(minlength=len(self.w1)).cumsum(0).to(torch.int32)

@@ -82,6 +82,13 @@ class Connector(Part):
             features: One row per picture or tile.
         """
 
+    def start(self, old: nn.Module) -> None:
+        """Take starting values from the connector whose place this takes; called when it is built for a host.
+
+        Args:
+            old: The host's own connector.
+        """
+
     def n_tokens(self, n_patches: int) -> int:
         """How many tokens come out.
 
@@ -131,6 +138,7 @@ class Connector(Part):
         self.d_in, self.d_out = want
         if not built:
             self.build()
+            self.start(old)
 
     @classmethod
     def tiny(cls) -> Self:
@@ -196,6 +204,14 @@ class Adapter(Part):
         Args:
             host: The Hugging Face model.
             site: The place.
+            layer: What `layer` made for it.
+        """
+
+    def start(self, site: Site, layer: Any) -> None:
+        """Take starting values from the host; called once per place, before dtype and device are set.
+
+        Args:
+            site: The place, its module still as it was.
             layer: What `layer` made for it.
         """
 
@@ -275,6 +291,8 @@ class Adapter(Part):
             same_sites(self.sizes, sites)
         else:
             self.build_for({"sites": [[site.name, dict(site.sizes)] for site in sites]})
+            for site in sites:
+                self.start(site, self.layers[_key(site.name)])
         for site in sites:
             dtype, device = dtype_and_device(site.module, host)
             self.layers[_key(site.name)].to(dtype=dtype, device=device)
