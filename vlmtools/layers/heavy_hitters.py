@@ -3,11 +3,13 @@
 Reference: H2O, arXiv:2306.14048; FMInference/H2O.
 """
 
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.cache_utils import Cache, DynamicLayer
 
 
@@ -65,8 +67,8 @@ class _HeavyLayer(DynamicLayer):  # type: ignore[misc]
         self.score: Tensor | None = None
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        self.n_seen += key_states.shape[-2]
         keys, values = super().update(key_states, value_states, *args, **kwargs)
+        self.n_seen += key_states.shape[-2]
         return keys, values
 
     def observe(self, weights: Tensor) -> None:
@@ -82,6 +84,19 @@ class _HeavyLayer(DynamicLayer):  # type: ignore[misc]
             index = kept[..., None].expand(*kept.shape, self.keys.shape[-1])
             self.keys, self.values = self.keys.gather(2, index), self.values.gather(2, index)
 
+    def get_seq_length(self) -> int:
+        """Tokens seen, also those whose keys are gone: positions go on counting."""
+        return self.n_seen
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Keys of the next step, and how far they are pushed back: every kept key stands in the past."""
+        n_kept = self.keys.shape[-2] if self.is_initialized else 0
+        return n_kept + query_length, self.n_seen - n_kept
+
+    def reset(self) -> None:
+        super().reset()
+        self.n_seen, self.score = 0, None
+
     def crop(self, max_length: int) -> None:
         raise NotImplementedError("Dropped keys cannot come back. Use a DynamicCache for assisted generation.")
 
@@ -90,7 +105,7 @@ class HeavyHitterCache(Cache):  # type: ignore[misc]
     """A cache for `generate(past_key_values=...)` that never holds more than `heavy` + `recent` keys after a step.
 
     The model must run with eager attention, and its attention weights must reach `observe`; `watch` sees to that.
-    Positions keep counting from the beginning, so rotary positions stay right.
+    Positions keep counting from the beginning, so rotary positions stay right. Prompts must not be padded.
 
     Args:
         heavy: Older keys kept per head.
@@ -118,3 +133,26 @@ class HeavyHitterCache(Cache):  # type: ignore[misc]
         """
         found: Tensor = self.layers[layer].score
         return found
+
+
+@contextmanager
+def watch(cache: HeavyHitterCache, attention: Sequence[nn.Module]) -> Iterator[HeavyHitterCache]:
+    """While it lasts, every attention module tells the cache how its attention fell.
+
+    Args:
+        cache: The cache that the model is called with.
+        attention: The decoder's attention modules, in order; they must run eagerly, so that they give their weights.
+    """
+    with ExitStack() as stack:
+        for layer, module in enumerate(attention):
+            stack.callback(module.register_forward_hook(_teller(cache, layer)).remove)
+        yield cache
+
+
+def _teller(cache: HeavyHitterCache, layer: int) -> Any:
+    def tell(_: nn.Module, __: Any, output: Any) -> None:
+        if output[1] is None:
+            raise ValueError("The attention gives no weights. Call model.set_attn_implementation('eager') first.")
+        cache.observe(output[1], layer)
+
+    return tell
