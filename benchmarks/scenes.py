@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from vlmtools.benchmarks._captions import Cut, degenerate, recall_matched
 from vlmtools.benchmarks.base import Benchmark, Row, Said, Total, Values, ratio
 from vlmtools.errors import BadInput
 from vlmtools.reference.pictures import as_sample
-from vlmtools.reference.truth import SAMPLINGS, Probe, by_frequency, caption_truth, probes
+from vlmtools.reference.truth import SAMPLINGS, Probe, by_frequency, caption_truth, named, probes
 from vlmtools.reference.world import Scene, World
 from vlmtools.scoring.yes_no import lenient
 from vlmtools.types import Json, Sample
@@ -43,9 +44,9 @@ class Scenes(Benchmark):
     licence: ClassVar[str] = "Apache-2.0; the sprites are Noto Color Emoji, SIL Open Font License 1.1"
     get: ClassVar[str] = "Nothing to get: the pictures are drawn on first use."
     headline: ClassVar[tuple[str, ...]] = ("CHAIRi", "CHAIRs", "Recall", "accuracy", "yes_rate")
-    lower_is_better: ClassVar[frozenset[str]] = frozenset({"CHAIRi", "CHAIRs"})
-    neutral: ClassVar[frozenset[str]] = frozenset({"yes_rate", "n_words"})
-    units: ClassVar[Mapping[str, str]] = {"n_words": "words"}
+    lower_is_better: ClassVar[frozenset[str]] = frozenset({"CHAIRi", "CHAIRs", "Rep"})
+    neutral: ClassVar[frozenset[str]] = frozenset({"yes_rate", "Len"})
+    units: ClassVar[Mapping[str, str]] = {"Len": "words"}
     max_new_tokens: ClassVar[int] = 128
     notes: ClassVar[tuple[str, ...]] = (
         "Drawn scenes of 32 things; numbers say nothing about photographs.",
@@ -78,11 +79,15 @@ class Scenes(Benchmark):
         """CHAIR beside recall and length; accuracy beside the share of yes, whole and by sampling."""
         found: dict[str, Values] = {}
         if self.captions:
+            found_things = total["named"] - total["invented"]
+            precision, recall = ratio(found_things, total["named"]), ratio(found_things, total["there"])
             found |= {
                 "CHAIRi": ratio(total["invented"], total["named"]),
                 "CHAIRs": ratio(total["with_invented"], total["captions"]),
-                "Recall": ratio(total["named"] - total["invented"], total["there"]),
-                "n_words": ratio(total["words"], total["captions"]),
+                "Recall": recall,
+                "F1": ratio(2 * precision * recall, precision + recall),
+                "Len": ratio(total["words"], total["captions"]),
+                "Rep": ratio(total["degenerate"], total["captions"]),
             }
         if self.pairs:
             found |= {
@@ -92,6 +97,24 @@ class Scenes(Benchmark):
             for sampling in SAMPLINGS:
                 found[f"accuracy/{sampling}"] = ratio(total[f"right {sampling}"], total[f"asked {sampling}"])
         return found
+
+    def controls(
+        self, samples: Mapping[str, Sample], rows: Sequence[Row], baseline: Sequence[Row]
+    ) -> Mapping[str, Json]:
+        """The baseline's captions cut to the same recall, by words and by sentences."""
+        ours = {row.id for row in rows if samples[row.id].extra["task"] == "caption"}
+        captions = {row.id: row.answer for row in baseline if row.id in ours}
+        if not captions:
+            return {}
+        truth = {id: samples[id].extra["objects"] for id in captions}
+        recall = self.values([row for row in rows if row.id in captions])["Recall"]
+        cut = recall_matched(captions, truth, recall, named)
+        return {unit: {"most": one.most, **self._captions_alone(samples, one)} for unit, one in cut.items()}
+
+    def _captions_alone(self, samples: Mapping[str, Sample], cut: Cut) -> Mapping[str, float]:
+        rows = [self.score(samples[id], Said(text)) for id, text in cut.captions.items()]
+        values = replace(self, pairs=0).values(rows)
+        return {name: values[name] for name in ("CHAIRi", "CHAIRs", "Recall", "Len")}
 
     def _asked(self, scene: Scene, shown: Sample, popular: Sequence[str]) -> Iterator[Sample]:
         about: dict[str, Json] = {**shown.extra, "scene": scene.id}
@@ -118,6 +141,7 @@ def _caption(sample: Sample, said: Said) -> Row:
         "with_invented": float(bool(truth.invented)),
         "there": float(len(sample.extra["objects"])),
         "words": float(truth.n_words),
+        "degenerate": float(degenerate(said.text)),
     }
     detail = {"invented": list(truth.invented), "missed": list(truth.missed)}
     return Row(correct=not truth.invented, numbers=numbers, detail=detail, parsed=", ".join(truth.named))

@@ -59,7 +59,10 @@ class Cut:
 
 
 def recall_matched(
-    captions: Mapping[str, str], truth: Mapping[str, Collection[str]], recall: float
+    captions: Mapping[str, str],
+    truth: Mapping[str, Collection[str]],
+    recall: float,
+    named: Callable[[str], Collection[str]] = COCO.named,
 ) -> dict[str, Cut]:
     """Shorten captions until they name no more of the pictures' objects than some other captions do.
 
@@ -72,12 +75,15 @@ def recall_matched(
         captions: Id → caption of the baseline.
         truth: Id → objects in the picture.
         recall: Wanted, in [0, 1].
+        named: Objects a text names; COCO's by default.
 
     Returns:
         "cut_by_words" and "cut_by_sentences".
     """
     return {
-        f"cut_by_{unit}": _matched(captions, {id: set(names) for id, names in truth.items()}, recall, ends)
+        f"cut_by_{unit}": _matched(
+            captions, {id: set(names) for id, names in truth.items()}, recall, ends, named
+        )
         for unit, ends in (("words", _word_ends), ("sentences", _sentence_ends))
     }
 
@@ -95,6 +101,7 @@ def _matched(
     truth: Mapping[str, set[str]],
     recall: float,
     ends: Callable[[str], list[int]],
+    named: Callable[[str], Collection[str]],
 ) -> Cut:
     pieces = {id: [0, *ends(text)] for id, text in captions.items()}
     allowed = recall * sum(len(truth[id]) for id in captions) + 1e-9
@@ -106,7 +113,7 @@ def _matched(
     def found(id: str, most: int) -> int:
         key = id, min(most, len(pieces[id]) - 1)
         if key not in known:
-            known[key] = len(COCO.named(left(*key)) & truth[id])
+            known[key] = len(truth[id].intersection(named(left(*key))))
         return known[key]
 
     longest = max((len(marks) - 1 for marks in pieces.values()), default=0)

@@ -72,7 +72,7 @@ class Annotator:
             added = self.habits.get(thing.name)
             if added is not None and added not in taken and draw.random() < self.slip:
                 taken.add(added)
-                said.append(Placed(added, _one(free, draw)))
+                said.append(Placed(added, free[int(draw.random() * len(free))]))
                 free = [cell for cell in free if cell != said[-1].cell] or free
         return tuple(said)
 
