@@ -89,12 +89,12 @@ class Cumo(Adapter):
         check_counts(self.n_experts, self.n_chosen)
 
     def find(self, host: nn.Module) -> Sequence[Site]:
-        """The MLP of every layer of the vision tower.
+        """The MLP of every layer of the vision tower whose output is read; LLaVA leaves out the last one.
 
         Args:
             host: The model.
         """
-        layers = [one.name.rpartition(".")[0] for one in attentions(host, "vision")]
+        layers = _read_layers(host, [one.name.rpartition(".")[0] for one in attentions(host, "vision")])
         found = [(f"{name}.mlp", getattr(host.get_submodule(name), "mlp", None)) for name in layers]
         return [_site(path, mlp) for path, mlp in found]
 
@@ -138,6 +138,12 @@ class _Swap:
 
     def remove(self) -> None:
         self.parent.mlp = self.old
+
+
+def _read_layers(host: Any, layers: list[str]) -> list[str]:
+    chosen = getattr(getattr(host, "config", None), "vision_feature_layer", None)
+    numbers = [chosen] if isinstance(chosen, int) else list(chosen or [len(layers)])
+    return layers[: max(number % (len(layers) + 1) for number in numbers)]
 
 
 def _site(path: str, mlp: Any) -> Site:

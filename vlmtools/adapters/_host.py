@@ -191,7 +191,8 @@ def seat(host: nn.Module) -> tuple[nn.Module, str, str]:
             f"{type(host).__name__} has no connector under a known name ({', '.join(SEATS)}). Use the connector by "
             "itself: features in, tokens for the language model out."
         )
-    parent, _, name = min(found, key=lambda path: path.count(".")).rpartition(".")
+    # the innermost one: Idefics' connector joins neighbouring patches before its projection
+    parent, _, name = max(found, key=lambda path: path.count(".")).rpartition(".")
     return host.get_submodule(parent), name, f"{parent}.{name}".strip(".")
 
 

@@ -112,9 +112,7 @@ class Connector(Part):
             parent, name, path = seat(host)
             old = parent.get_submodule(name)
             if isinstance(old, _Seat):
-                raise CannotAttach(
-                    f"{path} holds the connector {old.connector.name!r} already. Detach it first."
-                )
+                raise CannotAttach(f"{path} holds the connector {old.inner.name!r} already. Detach it first.")
             self._fit(old)
             dtype, device = dtype_and_device(old, host)
             self.to(device=device, dtype=dtype)
@@ -151,14 +149,14 @@ class _Seat(nn.Module):
 
     def __init__(self, connector: Connector) -> None:
         super().__init__()
-        self.connector = connector
+        self.inner = connector
 
     def forward(self, features: Tensor, *_: Any, **__: Any) -> Tensor:
         """Rows of patches without a batch axis (as Qwen's merger gets them) are read as one picture."""
         if features.dim() == 2:
-            joined: Tensor = self.connector(features.reshape(1, -1, self.connector.d_in))
+            joined: Tensor = self.inner(features.reshape(1, -1, self.inner.d_in))
             return joined[0]
-        tokens: Tensor = self.connector(features)
+        tokens: Tensor = self.inner(features)
         return tokens
 
 
