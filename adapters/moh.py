@@ -107,7 +107,8 @@ class HeadGates(nn.Module):
             "wg_1.weight": "shared.weight",
             "wg_0.weight": "balance.weight",
         }
-        self.load_state_dict({mine: state[theirs] for theirs, mine in names.items() if theirs in state})
+        have = self.state_dict()
+        self.load_state_dict({mine: state[theirs] for theirs, mine in names.items() if mine in have})
 
 
 def norm_gates(

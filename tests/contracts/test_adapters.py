@@ -265,6 +265,7 @@ def test_a_four_bit_host_works(name: str) -> None:
             )
             new.load_state_dict(one.state_dict())
             setattr(model.get_submodule(parent), last, new.to("cpu"))
+            assert new.weight.dtype == torch.uint8
     before = answer(model, inputs)
     with made(name).attach(model) as part:
         shake(part, model, 0.05)
