@@ -58,6 +58,10 @@ def generate(
     patch_file: Annotated[
         list[Path] | None, _option(CHANGE, "--patch-file", help="TOML, as `vlmtools patch save` writes it.")
     ] = None,
+    prune: Annotated[
+        str | None,
+        _option(CHANGE, "--prune", help="NAME:keep=0.33,… of the visual tokens (vlmtools list pruners)."),
+    ] = None,
     quant: Annotated[str | None, _option(RUN, "--quant", help="4bit or 8bit.")] = None,
     dtype: Annotated[str, _option(RUN, "--dtype", help="auto, float32, bfloat16 or float16.")] = "auto",
     batch_size: Annotated[
@@ -97,6 +101,7 @@ def generate(
         "trust_remote_code": trust_remote_code,
         "offline": offline,
         "num_beams": num_beams,
+        "prune": prune,
         # a URL that was typed is a picture that was asked for
         "allow_urls": any(one.startswith(URLS) for one in images or ()),
     }
@@ -118,12 +123,16 @@ def _responder(
     if options["num_beams"] > 1 and temperature > 0:
         raise BadInput("--num-beams searches and --temperature draws: one excludes the other. Leave one out.")
     if model.startswith("server:"):
-        if patch or patch_file or options["num_beams"] > 1:
+        if patch or patch_file or options["prune"] or options["num_beams"] > 1:
             raise BadInput(
-                "--patch and --num-beams change a model on this machine, and a server runs its own. Give the model's "
-                "hub id or folder instead of server:MODEL@URL."
+                "--patch, --prune and --num-beams change a model on this machine, and a server runs its own. Give the "
+                "model's hub id or folder instead of server:MODEL@URL."
             )
         return responder(model, **options)
+    if options["prune"]:
+        from vlmtools.pruning._spec import parse_pruner
+
+        options = options | {"prune": parse_pruner(options["prune"])}
     if patch or patch_file:
         from vlmtools.patches._files import gather_patches
 

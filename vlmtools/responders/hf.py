@@ -41,6 +41,7 @@ class HF:
         patches: Attached in this order while the model is loaded; they are part of what an answer is stored under.
         num_beams: Beams of greedy answers, from 1; 1 is no beam search.
         n_frames: Frames shown of a video, evenly spread, from 1.
+        prune: A token pruner, attached in front of the patches and part of the key like them; None keeps every token.
 
     Raises:
         BadInput: An option does not exist, or a patch has a function as setting.
@@ -60,6 +61,7 @@ class HF:
         patches: Sequence[Attachable] = (),
         num_beams: int = 1,
         n_frames: int = N_FRAMES,
+        prune: Attachable | None = None,
     ) -> None:
         check_options(dtype, quant)
         if n_frames < 1:
@@ -71,6 +73,8 @@ class HF:
         self.model, self.quant, self.dtype, self.batch_size = located(str(model)), quant, dtype, batch_size
         self.trust_remote_code, self.offline, self.allow_urls = trust_remote_code, offline, allow_urls
         self.patches, self.num_beams, self.n_frames = tuple(patches), num_beams, n_frames
+        self.prune = prune
+        self._pruning = None if prune is None else identity_of(prune)
         self._patching = [identity_of(patch) for patch in self.patches]
         self.name = name or self._own_name()
         self._asked_revision, self._revision = revision, ""
@@ -79,12 +83,16 @@ class HF:
 
     def __repr__(self) -> str:
         more = f", patches={list(self.patches)!r}" if self.patches else ""
+        more += f", prune={self.prune!r}" if self.prune is not None else ""
         return f"HF({self.model!r}, quant={self.quant!r}, dtype={self.dtype!r}{more})"
 
     def _own_name(self) -> str:
         beams = f"{self.num_beams}beams" if self.num_beams > 1 else None
         base = "-".join(part for part in (Path(self.model).name, self.quant, beams) if part)
-        return "+".join([base, *map(label_of, self.patches)])
+        return "+".join([base, *map(label_of, self._attachables())])
+
+    def _attachables(self) -> tuple[Attachable, ...]:
+        return self.patches if self.prune is None else (self.prune, *self.patches)
 
     @property
     def revision(self) -> str:
@@ -114,6 +122,7 @@ class HF:
     def _changes(self) -> dict[str, Json]:
         """Named only where there are any, so that answers stored without them keep their keys."""
         patched = {"patches": self._patching, "patching": PATCHING_VERSION} if self.patches else {}
+        patched |= {"prune": self._pruning, "patching": PATCHING_VERSION} if self._pruning else {}
         beams = {"num_beams": self.num_beams} if self.num_beams > 1 else {}
         return patched | beams | ({"n_frames": self.n_frames} if self.n_frames != N_FRAMES else {})
 
@@ -152,7 +161,7 @@ class HF:
             )
             vlm.name, vlm.allow_urls, vlm.num_beams = self.name, self.allow_urls, self.num_beams
             vlm.n_frames = self.n_frames
-            self._attached = attach_all(self.patches, vlm)
+            self._attached = attach_all(self._attachables(), vlm)
             self._vlm = vlm
         return self._vlm
 
