@@ -1,0 +1,283 @@
+"""Train a connector or an adapter of a local vision-language model on questions about pictures, and nothing else of it.
+
+    python scripts/train_adapter.py --model path/to/vlm --adapter moh --data train.jsonl --out runs/moh --steps 500
+    python scripts/train_adapter.py --model path/to/vlm --adapter mlp:depth=2 --data train.jsonl --out runs/mlp
+
+`train.jsonl` has one row per question: {"image": "beach.jpg", "question": "How many boats?", "answer": "Two."}; pictures
+are looked for beside the file. `vlmtools list adapters` prints the names; settings follow a colon.
+
+The loop is the Trainer of transformers. The loss counts the answers only. The folder `--out` holds
+`adapter_model.safetensors` and `adapter_config.json` (load them with `vlmtools.adapters.base.load`), `curve.jsonl` with
+one row per logged step, and checkpoints. The same command again goes on where it was stopped.
+
+Expected: one progress bar; the loss in `curve.jsonl` falls; the last line says where the adapter is.
+"""
+
+import argparse
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from transformers import Trainer, TrainerCallback, TrainingArguments
+
+import vlmtools as vt
+from vlmtools import registry
+from vlmtools.adapters.base import Part, load
+from vlmtools.errors import BadInput, MissingField
+from vlmtools.media import load_image
+from vlmtools.vlm import VLM
+
+FIELDS = ("image", "question", "answer")
+CURVE = "curve.jsonl"
+IGNORED = -100
+"""The label of positions whose prediction does not count."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train.
+
+    Args:
+        steps: Optimiser steps.
+        batch: Rows per step.
+        lr: Peak learning rate.
+        warmup: Steps until it is reached; it then falls linearly to 0.
+        save_every: Steps between checkpoints.
+        log_every: Steps between rows of the curve.
+        seed: Decides the order of rows and the start of the adapter.
+        stop_at: Stop after this step as if the process had been stopped; 0 runs to the end.
+    """
+
+    steps: int = 500
+    batch: int = 4
+    lr: float = 1e-3
+    warmup: int = 10
+    save_every: int = 100
+    log_every: int = 10
+    seed: int = 0
+    stop_at: int = 0
+
+
+class Rows(Dataset[dict[str, str]]):
+    """Rows of a JSONL file, their pictures as paths.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        where = Path(path)
+        lines = [line for line in where.read_text(encoding="utf-8").splitlines() if line.strip()]
+        self.rows = [_row(json.loads(line), where, number) for number, line in enumerate(lines, 1)]
+        if not self.rows:
+            raise BadInput(f"{where} has no rows. Write one JSON object per line with {', '.join(FIELDS)}.")
+
+    def __len__(self) -> int:
+        """How many."""
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, str]:
+        """One row."""
+        return self.rows[index]
+
+
+def _row(row: Any, where: Path, number: int) -> dict[str, str]:
+    missing = [name for name in FIELDS if not isinstance(row, dict) or not isinstance(row.get(name), str)]
+    if missing:
+        raise MissingField(f"{where}, row {number} has no text under {missing[0]!r}. Each row needs {', '.join(FIELDS)}.")
+    image = Path(row["image"])
+    return {**{name: row[name] for name in FIELDS}, "image": str(image if image.is_absolute() else where.parent / image)}
+
+
+@dataclass(frozen=True)
+class Collate:
+    """Rows → tensors: the prompt as the model reads it, padded on the left, the answer after it.
+
+    Args:
+        vlm: Knows its template, its processor and its tokenizer.
+    """
+
+    vlm: VLM
+
+    def __call__(self, rows: Sequence[Mapping[str, str]]) -> dict[str, Tensor]:
+        """One batch; labels are the answers, and −100 elsewhere."""
+        images = [load_image(row["image"]) for row in rows]
+        prompts = [self.vlm.chat(row["question"], with_image=True) for row in rows]
+        asked = {name: one.cpu() for name, one in self.vlm.inputs(prompts, images).items()}
+        answers = [self._ids(row["answer"]) for row in rows]
+        width, pad = max(map(len, answers)), self.vlm.tokenizer.pad_token_id
+        written = torch.tensor([ids + [pad] * (width - len(ids)) for ids in answers])
+        present = torch.tensor([[1] * len(ids) + [0] * (width - len(ids)) for ids in answers])
+        batch = {name: _longer(one, asked["input_ids"], width) for name, one in asked.items()}
+        n_prompt = asked["input_ids"].shape[1]
+        batch["input_ids"][:, n_prompt:] = written
+        batch["attention_mask"][:, n_prompt:] = present
+        batch["labels"] = torch.full_like(batch["input_ids"], IGNORED)
+        batch["labels"][:, n_prompt:] = written.masked_fill(present == 0, IGNORED)
+        return batch
+
+    def _ids(self, answer: str) -> list[int]:
+        ids: list[int] = self.vlm.tokenizer(answer, add_special_tokens=False)["input_ids"]
+        return [*ids, self.vlm.tokenizer.eos_token_id]
+
+
+def _longer(one: Tensor, like: Tensor, n_more: int) -> Tensor:
+    """Room for the answer in whatever has one number per token."""
+    if one.shape != like.shape:
+        return one
+    return torch.nn.functional.pad(one, (0, n_more))
+
+
+class AdapterTrainer(Trainer):  # type: ignore[misc]
+    """A Trainer whose checkpoints hold the adapter alone.
+
+    Args:
+        part: The connector or adapter, attached to the model.
+        options: What Trainer takes.
+    """
+
+    def __init__(self, part: Part, **options: Any) -> None:
+        self.part = part
+        super().__init__(**options)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Write the adapter's two files."""
+        self.part.save_pretrained(output_dir or self.args.output_dir)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Nothing: the adapter was loaded from the checkpoint before it was attached."""
+
+
+class Curve(TrainerCallback):  # type: ignore[misc]
+    """Writes one row per logged step; a resumed run drops the rows after its checkpoint.
+
+    Args:
+        path: The file.
+        stop_at: Step to stop after; 0 never.
+    """
+
+    def __init__(self, path: Path, stop_at: int = 0) -> None:
+        self.path, self.stop_at = path, stop_at
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Keep what the checkpoint knows about."""
+        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.is_file() else []
+        kept = [line for line in lines if json.loads(line)["step"] <= state.global_step]
+        self.path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        """One row."""
+        if logs and "loss" in logs:
+            row = {"step": state.global_step, "loss": float(logs["loss"]), "lr": float(logs["learning_rate"])}
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Stop early if asked to."""
+        if self.stop_at and state.global_step >= self.stop_at:
+            control.should_training_stop = True
+
+
+def last_checkpoint(out: Path) -> Path | None:
+    """The newest checkpoint that was written to its end; None for a fresh start.
+
+    Args:
+        out: The folder of the run.
+    """
+    found = [one for one in out.glob("checkpoint-*") if (one / "trainer_state.json").is_file()]
+    return max(found, key=lambda one: int(one.name.rpartition("-")[2]), default=None)
+
+
+def make(adapter: str) -> Part:
+    """A connector or adapter from `name` or `name:key=value,…`.
+
+    Args:
+        adapter: What the user typed.
+    """
+    name, _, settings = adapter.partition(":")
+    kind = registry.load("vlmtools.adapters", name, Part)  # type: ignore[type-abstract]
+    return kind(**registry.settings(kind, settings))
+
+
+def train(vlm: VLM, adapter: str, rows: Rows, out: Path, settings: Settings = Settings()) -> Part:  # noqa: B008
+    """Train, or go on training; the part comes back attached.
+
+    Args:
+        vlm: The model; everything but the part stays as it is.
+        adapter: Name and settings.
+        rows: What to learn.
+        out: The folder of the run.
+        settings: How.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    begun = last_checkpoint(out)
+    torch.manual_seed(settings.seed)
+    part = load(begun, vlm) if begun is not None else make(adapter).attach(vlm)
+    name = adapter.partition(":")[0].replace("-", "_")
+    if part.name != name:
+        part.detach()
+        raise BadInput(f"{out} holds a run of {part.name!r}, not of {name!r}. Give another --out.")
+    trainer = AdapterTrainer(
+        part,
+        model=vlm.model,
+        args=_arguments(out, settings),
+        train_dataset=rows,
+        data_collator=Collate(vlm),
+        callbacks=[Curve(out / CURVE, settings.stop_at)],
+    )
+    trainer.train(resume_from_checkpoint=str(begun) if begun is not None else None)
+    trainer.save_model()
+    vlm.model.eval()
+    return part
+
+
+def _arguments(out: Path, settings: Settings) -> TrainingArguments:
+    return TrainingArguments(
+        output_dir=str(out),
+        max_steps=settings.steps,
+        per_device_train_batch_size=settings.batch,
+        learning_rate=settings.lr,
+        warmup_steps=settings.warmup,
+        save_steps=settings.save_every,
+        save_total_limit=2,
+        logging_steps=settings.log_every,
+        seed=settings.seed,
+        report_to=[],
+        remove_unused_columns=False,  # the rows are no tensors yet
+        dataloader_pin_memory=torch.cuda.is_available(),
+        use_cpu=not torch.cuda.is_available(),
+    )
+
+
+def main() -> None:
+    """Read the command line and train."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--model", required=True, help="folder or name of the vision-language model")
+    parser.add_argument("--adapter", required=True, help="name, or name:key=value,…")
+    parser.add_argument("--data", required=True, type=Path, help="JSONL with image, question, answer")
+    parser.add_argument("--out", required=True, type=Path, help="folder of the run")
+    parser.add_argument("--dtype", default="auto", help="of the model: auto, float32, bfloat16")
+    parser.add_argument("--restart", action="store_true", help="throw away what --out holds of an earlier run")
+    for name, field in Settings.__dataclass_fields__.items():
+        kind = type(field.default)
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=field.default)
+    args = parser.parse_args()
+    if args.restart and args.out.is_dir():
+        for one in [*args.out.glob("checkpoint-*")]:
+            shutil.rmtree(one)
+        (args.out / CURVE).unlink(missing_ok=True)
+    vlm = vt.load(args.model, dtype=args.dtype)
+    settings = Settings(**{name: getattr(args, name) for name in Settings.__dataclass_fields__})
+    part = train(vlm, args.adapter, Rows(args.data), args.out, settings)
+    n = sum(one.numel() for one in vlm.model.parameters() if one.requires_grad)
+    print(f"{part.name}: {n:,} trained parameters, in {args.out}; the curve is {args.out / CURVE}")
+
+
+if __name__ == "__main__":
+    main()
