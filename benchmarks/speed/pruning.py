@@ -5,9 +5,9 @@ Run from the repository:
     python benchmarks/speed/pruning.py              # about 300 M parameters, some minutes on one core
     python benchmarks/speed/pruning.py --tiny       # seconds; the numbers mean nothing
 
-Ratios are taken inside one run: every round measures all budgets after each other in process time, and the least time of
-each counts. Prints one table: the measured ratio of the prefill, theory, the ratio with encoder and selection, the cache.
-A second table says what listening to two layers of the vision tower costs, as a share of encoding.
+Ratios are taken inside one run: every round measures all budgets after each other in process time, and the least time
+of each counts. Prints one table: the measured ratio of the prefill, theory, the ratio with encoder and selection, the
+cache. The last line says what listening to two layers of the vision tower costs, as a share of encoding.
 """
 
 import argparse
@@ -159,9 +159,8 @@ def main() -> None:
         kept = round(share * n)
         theory = saving(config, N_TEXT, n, kept, bytes_per_number=4)
         ratios = prefill[1.0] / prefill[share], theory.flops_ratio, whole[1.0] / whole[share]
-        print(
-            f"{share:4.2f}  {kept:6d}  {ratios[0]:7.2f}  {ratios[1]:6.2f}  {ratios[2]:12.2f}  {theory.cache_after / 1e6:8.1f}"
-        )
+        columns = "{:4.2f}  {:6d}  {:7.2f}  {:6.2f}  {:12.2f}  {:8.1f}"
+        print(columns.format(share, kept, *ratios, theory.cache_after / 1e6))
     print(f"listening to two layers: {extra:+.1%} of encoding")
 
 
