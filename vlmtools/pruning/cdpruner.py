@@ -15,7 +15,7 @@ def relevance(
 ) -> Float[Tensor, "*batch image_token"]:
     """How much each token bears on the instruction, stretched to (almost) 0 … 1 over everything in the call.
 
-    Reference: arXiv:2506.10967, section 3.2; sign and stretching as in the released code.
+    Reference: arXiv:2506.10967; sign and stretching as in the released code.
 
     Args:
         image: Tokens in a space shared with the text.
@@ -35,7 +35,7 @@ def conditional_kernel(
 ) -> Float[Tensor, "image_token image_token"]:
     """Cosine between tokens, multiplied on both sides by their relevance.
 
-    Reference: arXiv:2506.10967, eq. 8.
+    Reference: arXiv:2506.10967.
 
     Args:
         features: The tokens that the language model would read.
@@ -51,7 +51,7 @@ def most_likely(kernel: Float[Tensor, "image_token image_token"], n_keep: int) -
     Once nothing differs from what is chosen any more (the kernel's rank is used up), the rest is filled by the
     kernel's diagonal, where the released program divides by 0 and keeps too few.
 
-    Reference: arXiv:1709.05135, algorithm 1; arXiv:2506.10967, section 3.3.
+    Reference: arXiv:1709.05135, algorithm 1; arXiv:2506.10967.
 
     Args:
         kernel: Positive semi-definite.

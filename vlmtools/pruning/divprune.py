@@ -16,7 +16,7 @@ def farthest_first(features: Float[Tensor, "image_token dim"], n_keep: int) -> I
     The first is the token whose nearest neighbour is farthest. Distance is one minus the cosine; of equal distances
     the lower index wins. A kept token is never drawn again, also where tokens repeat.
 
-    Reference: arXiv:2503.02175, section 3 and algorithm 1.
+    Reference: arXiv:2503.02175.
 
     Args:
         features: The tokens that the language model would read.
@@ -30,7 +30,7 @@ def farthest_first(features: Float[Tensor, "image_token dim"], n_keep: int) -> I
         new = nearest.argmax()
         nearest = torch.minimum(nearest, apart[new]) if step else apart[new].clone()
         order.append(new)
-        nearest[torch.stack(order)] = -torch.inf
+        nearest[new] = -torch.inf  # stays so: the minimum with anything
     return torch.stack(order) if order else torch.zeros(0, dtype=torch.long, device=features.device)
 
 

@@ -14,7 +14,7 @@ from vlmtools.pruning.base import Needs, Seen, Selection, TokenPruner, Tower
 def attentive(attention: Float[Tensor, "batch image_token"], n_keep: int) -> Int64[Tensor, "batch kept"]:
     """Tokens by descending class attention; of equal ones the lower index first.
 
-    Reference: arXiv:2202.07800, section 3.2.
+    Reference: arXiv:2202.07800.
 
     Args:
         attention: What each token receives from the class token, averaged over heads.
@@ -45,7 +45,7 @@ def reorganise(
     The weights are not renormalised, so the fused token is small where the class token looks away. In a vision tower
     this stands between the attention residual and the MLP of a block.
 
-    Reference: arXiv:2202.07800, eq. 4 and 5.
+    Reference: arXiv:2202.07800.
 
     Args:
         tokens: Patch tokens, without the class token.
@@ -68,7 +68,7 @@ def reorganise(
 def n_left(n_tokens: int, keep_rate: float) -> int:
     """How many patch tokens a block keeps, the fused one not counted: rounded up.
 
-    Reference: arXiv:2202.07800, section 3.2.
+    Reference: arXiv:2202.07800.
 
     Args:
         n_tokens: Patch tokens that come in, a fused one from an earlier block included.
@@ -82,7 +82,7 @@ def schedule(
 ) -> list[int]:
     """Patch-side tokens behind each block of a tower that drops in some of them.
 
-    Reference: arXiv:2202.07800, section 4.1.
+    Reference: arXiv:2202.07800.
 
     Args:
         n_tokens: Patches.
@@ -107,7 +107,7 @@ class EViT(TokenPruner):
     The paper drops inside the vision tower, which would break the grid that most connectors need; here the rule is
     applied once, to the connector's output. The fused token takes the place of the most attended one it holds.
 
-    Reference: arXiv:2202.07800, section 3.2.
+    Reference: arXiv:2202.07800.
 
     Args:
         fuse: Spend one token of the budget on the others; with a budget of one token nothing is fused.

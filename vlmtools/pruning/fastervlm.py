@@ -12,7 +12,7 @@ from vlmtools.pruning.base import Needs, Seen, Selection, TokenPruner, Tower
 def most_attended(attention: Float[Tensor, " image_token"], n_keep: int) -> Int64[Tensor, " kept"]:
     """Tokens by descending attention; of equal ones the lower index first.
 
-    Reference: arXiv:2412.01818v1, section 3.
+    Reference: arXiv:2412.01818v1.
 
     Args:
         attention: What each token receives from the class token, averaged over heads.
@@ -25,7 +25,7 @@ def most_attended(attention: Float[Tensor, " image_token"], n_keep: int) -> Int6
 class FasterVLM(TokenPruner):
     """The highest class attention. Towers without class token: the highest mean attention received.
 
-    Reference: arXiv:2412.01818v1, section 3. The second version of that paper is VisPruner.
+    Reference: arXiv:2412.01818v1. Later versions of that paper are VisPruner.
 
     Args:
         layer: Layer of the tower, negative from the end; None is the one whose output goes to the connector.

@@ -21,7 +21,7 @@ Stages = tuple[Int64[Tensor, " anchor"], Int64[Tensor, " buffer"], Int64[Tensor,
 def n_anchors(n_keep: int, alpha: float) -> int:
     """How many anchors a budget gives: a share of it, over the five tokens of a cross, ties to even.
 
-    Reference: arXiv:2508.00553, section 4.2; rounded as in the released code.
+    Reference: arXiv:2508.00553; rounded as in the released code.
 
     Args:
         n_keep: The budget in tokens, at least 0.
@@ -43,7 +43,7 @@ def best(scores: Float[Tensor, " image_token"], n: int) -> Int64[Tensor, " best"
 def cross(anchors: Int64[Tensor, " anchor"], n_tokens: int, width: int) -> Int64[Tensor, " buffer"]:
     """Left, right, upper and lower neighbours on the grid, anchors and repetitions left out.
 
-    Reference: arXiv:2508.00553, section 4.2. Nothing wraps from one row into the next.
+    Reference: arXiv:2508.00553. Nothing wraps from one row into the next.
 
     Args:
         anchors: Raster indices.
@@ -107,7 +107,7 @@ def stages(
 ) -> Stages:
     """The three stages as the paper has them: exactly `n_keep` different tokens, for scores of any scale.
 
-    Reference: arXiv:2508.00553, section 4.2 and algorithm 1.
+    Reference: arXiv:2508.00553.
 
     Args:
         object_scores: Attention each token receives in the middle layer.
@@ -179,7 +179,7 @@ class HiPrune(TokenPruner):
     Without settings: the paper's rule with an exact budget. `fill="diverse"` is ours, for small budgets: the rest by
     attention minus similarity to what is kept.
 
-    Reference: arXiv:2508.00553, section 4.2.
+    Reference: arXiv:2508.00553.
 
     Args:
         alpha: Share of anchors and buffers, from 0 (attention of the deep layer alone) up; the paper uses 0.1.

@@ -20,7 +20,7 @@ def closest_to_text(
 ) -> Int64[Tensor, " prompt"]:
     """Of the tokens not chosen yet, those with the highest cosine to the mean embedding of the text.
 
-    Reference: arXiv:2508.00553v2, HiPrune++.
+    Reference: arXiv:2508.00553v3, HiPrune++.
 
     Args:
         features: The tokens that the language model would read.
@@ -39,7 +39,7 @@ class HiPrunePP(HiPrune):
     The paper adds these tokens to the budget; here `keep` counts all of them, so its rows are had with
     `keep = budget + beta × tokens`. No program of it was released: written from the paper's description.
 
-    Reference: arXiv:2508.00553v2, HiPrune++.
+    Reference: arXiv:2508.00553v3, HiPrune++.
 
     Args:
         beta: Tokens chosen by text, as a share of all tokens of the view, from 0 (HiPrune) up; the paper uses 0.1.

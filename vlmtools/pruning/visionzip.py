@@ -14,7 +14,7 @@ from vlmtools.pruning.base import Needs, Seen, Selection, TokenPruner, Tower
 def dominant(attention: Float[Tensor, " image_token"], n: int) -> Int64[Tensor, " dominant"]:
     """Tokens by descending class attention; of equal ones the lower index first.
 
-    Reference: arXiv:2412.04467, section 3.2.
+    Reference: arXiv:2412.04467.
 
     Args:
         attention: What each token receives from the class token; a sum over heads ranks like a mean.
@@ -26,7 +26,7 @@ def dominant(attention: Float[Tensor, " image_token"], n: int) -> Int64[Tensor, 
 def spread_targets(n_rest: int, n_targets: int) -> Int64[Tensor, " target"]:
     """Places among the tokens that are not dominant, at equal steps from the first.
 
-    Reference: arXiv:2412.04467, section 3.3; the step is rounded down as in the released code, so the last places may
+    Reference: arXiv:2412.04467; the step is rounded down as in the released code, so the last places may
     lie far from the end.
 
     Args:
@@ -45,7 +45,7 @@ def gather_context(
 ) -> Float[Tensor, "target dim"]:
     """Every token joins the target with the most similar key; a target becomes itself plus the mean of who joined.
 
-    Reference: arXiv:2412.04467, section 3.3; the sum as in the released code.
+    Reference: arXiv:2412.04467; the sum as in the released code.
 
     Args:
         tokens: Those that are not dominant.
@@ -70,7 +70,7 @@ class VisionZip(TokenPruner):
     Towers without class token: mean attention received. The released program merges in front of the connector and also
     hands on the class token; here merging happens behind the connector, and every token of the budget is a patch.
 
-    Reference: arXiv:2412.04467, sections 3.2 and 3.3.
+    Reference: arXiv:2412.04467.
 
     Args:
         contextual: Share of the budget for gathered tokens, from 0 to 1; the paper uses 10 of 64, 20 of 128, 30 of 192.

@@ -19,7 +19,7 @@ def without_duplicates(
     The order decides who meets whom: it comes in by attention, and each round puts the surviving even places, least
     similar last, in front of the odd ones.
 
-    Reference: arXiv:2412.01818, section 3.3.
+    Reference: arXiv:2412.01818.
 
     Args:
         features: The tokens of the vision tower.
@@ -46,7 +46,7 @@ def attended_and_different(
 ) -> tuple[Int64[Tensor, " important"], Int64[Tensor, " diverse"]]:
     """The attended tokens, and of the others those that repeat nothing.
 
-    Reference: arXiv:2412.01818, sections 3.2 and 3.3.
+    Reference: arXiv:2412.01818.
 
     Args:
         features: The tokens of the vision tower, in front of the projector.
