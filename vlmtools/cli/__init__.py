@@ -66,6 +66,7 @@ for _name, _, _panel in VERBS:
     app.command(_name, rich_help_panel=_panel)(_verb(_name))
 
 app.add_typer(importlib.import_module("vlmtools.cli.patch").patch_app, name="patch", rich_help_panel=ANALYSE)
+app.add_typer(importlib.import_module("vlmtools.cli.bench").bench_app, name="bench", rich_help_panel=SETUP)
 
 
 def main() -> None:

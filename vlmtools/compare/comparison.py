@@ -128,8 +128,8 @@ def compare(
     """Compare evaluations pairwise with the first of their benchmark.
 
     Shares of right answers are compared by the exact McNemar test; it takes items as independent, so the interval
-    beside it, which is clustered, may be wider. Every other metric is compared by a bootstrap that draws the same clusters
-    (pictures, pairs) for both runs. All p-values of the comparison are corrected together by Holm's method.
+    beside it, which is clustered, may be wider. Every other metric is compared by a bootstrap that draws the same
+    clusters (pictures, pairs) for both runs. All p-values of the comparison are corrected together by Holm's method.
 
     Args:
         runs: At least two of one benchmark; of several benchmarks, at least two each.

@@ -99,9 +99,9 @@ def shared_rows(a: Loaded, b: Loaded, allow_partial: bool) -> tuple[list[Row], l
         )
     if (only_a or only_b) and not allow_partial:
         raise BadInput(
-            f"{a.name!r} and {b.name!r} answered different items: {len(both):,} are shared, {only_a:,} are only in the "
-            f"first and {only_b:,} only in the second. Paired tests need the same items. Complete the runs, or add --shared to "
-            "compare on those both have."
+            f"{a.name!r} and {b.name!r} answered different items: {len(both):,} are shared, {only_a:,} are only in "
+            f"the first and {only_b:,} only in the second. Paired tests need the same items. Complete the runs, or "
+            "add --shared to compare on those both have."
         )
     other = next((id for id in both if _question(ours[id]) != _question(theirs[id])), None)
     if other is not None:
@@ -117,8 +117,9 @@ def _same_rule(a: Loaded, b: Loaded) -> None:
     mine, other = _kind(a), _kind(b)
     if mine != other:
         raise BadInput(
-            f"{a.name!r} was scored as {mine}, {b.name!r} as {other}: numbers by different rules are not compared. Score "
-            "the answers of one again with the other's --bench and --protocol (vlmtools score RUN …): no model is asked."
+            f"{a.name!r} was scored as {mine}, {b.name!r} as {other}: numbers by different rules are not compared. "
+            "Score the answers of one again with the other's --bench and --protocol (vlmtools score RUN …): no "
+            "model is asked."
         )
 
 

@@ -197,14 +197,19 @@ def _record(
             "rule": benchmark.protocols[benchmark.protocol],
             "reference": benchmark.reference,
         },
-        "items": {"n": len(rows), "of": len(samples), "ids_sha256": _digest([row.id for row in rows]),
-                  "truth_sha256": _digest(truth)},
+        "items": {"n": len(rows), "of": len(samples), "ids_sha256": items_digest([row.id for row in rows]),
+                  "truth_sha256": items_digest(truth)},
         "interval": {"level": setting.level, "resamples": setting.n_boot, "seed": setting.seed,
                      "clusters": len({row.cluster or row.id for row in rows})},
         "versions": {name: version(name) for name in ("vlmtools", "numpy")},
     }  # fmt: skip
 
 
-def _digest(value: Json) -> str:
+def items_digest(value: Json) -> str:
+    """SHA-256 of ids or items, for saying in a paper which ones were used.
+
+    Args:
+        value: Anything JSON can hold.
+    """
     text = json.dumps(value, sort_keys=True, default=str)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
