@@ -22,10 +22,13 @@ def report(
         int, typer.Option("--max-claims", min=0, help="Most of the worst claims in the page.")
     ] = 100,
 ) -> None:
-    """Write a saved ranking again, without asking any model.
+    """Write a saved ranking or evaluation again, without asking any model.
 
     `vlmtools report runs/mine` writes runs/mine/report.html; `--format md` prints a table for a pull request.
     """
+    if _is_evaluation(run):
+        _put(_evaluated(run, format_, title, media_root), _target(run, format_, out))
+        return
     from vlmtools.report.saved import load_ranking, written
 
     ranking = load_ranking(run)
@@ -39,6 +42,27 @@ def report(
         ranking, format_, title=title, inline_media=media, max_claims=max_claims, media_root=media_root
     )
     _put(text, _target(run, format_, out))
+
+
+def _is_evaluation(run: Path) -> bool:
+    inside = run.is_dir() and not (run / "ranking.json").is_file() and (run / "evaluation.json").is_file()
+    return inside or run.name == "evaluation.json"
+
+
+def _evaluated(run: Path, form: str, title: str, media_root: Path | None) -> str:
+    from json import dumps
+
+    from vlmtools.compare import load_run
+    from vlmtools.errors import BadInput, suggest
+    from vlmtools.report.evaluation import html
+
+    if form not in ("html", "json"):
+        known = ("html", "json")
+        raise BadInput(f"An evaluation cannot be written as {form!r}.{suggest(form, known)}")
+    found = load_run(run).found
+    if form == "html":
+        return html(found, title=title, media_root=media_root)
+    return dumps(found.to_json(full=True), indent=1) + "\n"
 
 
 def _target(run: Path, form: str, out: Path | None) -> Path | None:

@@ -171,7 +171,8 @@ def _check_whole(
         raise BadInput(
             f"{len(lacking):,} of {len(samples):,} items of {benchmark.name} have no answer, first of them "
             f"{lacking[0]!r}. A number over some of the items is not comparable with published ones. Complete the "
-            f"answers, narrow the data (vlmtools bench show {benchmark.name}), or add --partial to score those there are."
+            f"answers, narrow the data (vlmtools bench show {benchmark.name}), or add --partial to score "
+            "those there are."
         )
 
 
