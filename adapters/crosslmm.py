@@ -38,7 +38,7 @@ def pool_tokens(tokens: Float[Tensor, "frame patch dim"], n: int) -> Float[Tenso
     side, small = math.isqrt(tokens.shape[1]), math.isqrt(n)
     if side**2 != tokens.shape[1]:
         raise BadInput(f"{tokens.shape[1]} tokens are no square grid to pool. Set n_pooled=0.")
-    grid = tokens.mT.unflatten(-1, (side, side))
+    grid = torch.unflatten(tokens.mT, -1, (side, side))
     pooled = F.interpolate(grid.float(), (small, small), mode="bilinear", align_corners=False)
     return pooled.flatten(2).mT.to(tokens.dtype)
 
@@ -237,7 +237,7 @@ def beside(frames: Float[Tensor, "frame patch dim"], n_frames: Sequence[int]) ->
         n_frames: Per prompt.
     """
     longest, n = max([*n_frames, 1]), frames.shape[1]
-    rows = frames.split(list(n_frames))
+    rows = torch.split(frames, list(n_frames))
     tokens = torch.stack([F.pad(row.flatten(0, 1), (0, 0, 0, (longest - len(row)) * n)) for row in rows])
     counts = torch.tensor(n_frames, device=frames.device)[:, None] * n
     return tokens, torch.arange(longest * n, device=frames.device) < counts

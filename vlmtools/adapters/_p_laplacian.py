@@ -145,7 +145,7 @@ class PLayer(nn.Module):
             loops: See `edge_weights`.
             keep: See `smooth`.
         """
-        p = self.fixed_p if self.p is None else self.p.float()
+        p: Tensor | float = self.fixed_p if self.p is None else self.p.float()
         mu = 2 * self.mu + self.mu * self.m.float().tanh()
         a, x, y = a.float(), self.nodes(rows), self.nodes(columns)
         if graph == "paper":
