@@ -82,14 +82,12 @@ def test_the_order_of_answers_changes_nothing(path):
 @pytest.mark.parametrize("path", cases(data_roots(), "amber/relation.json.gz"))
 def test_lemmas_are_the_shortest_of_wordnet(path):
     words = amber.vocabulary(read(path)).words
-    found = {
-        form: _amber_nouns.lemma(form, words)
-        for form in "dogs women skies shelves knives children benches watches buses men vases leaves sunglasses people".split()
-    }
+    forms = "women skies shelves knives children benches watches buses men vases leaves sunglasses slipperss people"
+    found = {form: _amber_nouns.lemma(form, words) for form in forms.split(" ")}
     assert found == {
-        "dogs": "dog", "women": "woman", "skies": "sky", "shelves": "shelf", "knives": "knife", "children": "child",
+        "women": "woman", "skies": "sky", "shelves": "shelf", "knives": "knife", "children": "child",
         "benches": "bench", "watches": "watch", "buses": "bus", "men": None, "vases": None, "leaves": None,
-        "sunglasses": None, "people": "people",
+        "sunglasses": None, "slipperss": None, "people": "people",
     }  # fmt: skip
 
 

@@ -361,10 +361,10 @@ def _checked(truth: str) -> YesNo:
 
 
 def similarity_from(path: str | Path) -> Similar:
-    """Cosine of two words by a text file of word vectors: one word per line, then its numbers, parted by blanks.
+    """Cosine of two words by a text file of word vectors: a word per line, then its numbers, parted by blanks.
 
-    Official numbers need the vectors of spaCy's `en_core_web_lg` for AMBER's 418 words; write `nlp(word).vector` of each
-    into such a file. A word without a vector is near to nothing but itself.
+    Official numbers need the vectors of spaCy's `en_core_web_lg` for AMBER's 418 words; write `nlp(word).vector` of
+    each into such a file. A word without a vector is near to nothing but itself.
 
     Args:
         path: The file.
@@ -374,15 +374,13 @@ def similarity_from(path: str | Path) -> Similar:
     """
     table: dict[str, np.ndarray] = {}
     try:
-        for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
-            if line.strip():
-                word, *values = line.split()
-                table[word] = np.array(values, dtype=float)
+        for line in filter(str.strip, Path(path).read_text(encoding="utf-8").splitlines()):
+            word, *values = line.split()
+            table[word] = np.array(values, dtype=float)
     except (OSError, ValueError) as problem:
-        where = f" (line {number})" if table else ""
         raise BadInput(
-            f"Cannot read word vectors from {str(path)!r}{where}: {problem}. A line is a word and its numbers, parted "
-            "by blanks, as in GloVe's text files."
+            f"Cannot read word vectors from {str(path)!r}, after {len(table)} good lines: {problem}. A line is a word "
+            "and its numbers, parted by blanks, as in GloVe's text files."
         ) from problem
     return _Cosine(table)
 
