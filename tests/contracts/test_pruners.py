@@ -22,7 +22,7 @@ from torch import Tensor
 
 from vlmtools import pruning, registry
 from vlmtools.errors import CannotAttach
-from vlmtools.pruning.base import TokenPruner
+from vlmtools.pruning.base import TokenPruner, View
 
 PRUNERS = registry.names(pruning)
 QUICK = ("llava", "qwen2_5_vl")
@@ -69,13 +69,20 @@ def test_a_short_prompt_fills_a_short_cache_and_the_answer_follows_the_whole_pro
     assert out.sequences.shape[1] == length + 3
     assert out.past_key_values.get_seq_length() == report.length_after + 2
     assert report.n_after < report.n_before
-    assert report.length_after == length - (report.n_before - report.n_after) // 2
+    gone = [sum(dropped(one) for one in report.views if one.row == row) for row in range(2)]
+    assert sum(gone) == report.n_before - report.n_after
+    real = batch["attention_mask"].sum(-1).tolist()
+    assert report.length_after == max(real[0] - gone[0], real[1] - gone[1])
     for view in report.views:
         n = view.grid[0] * view.grid[1]
         assert 1 <= view.selection.n_tokens <= one.budget(n)
         inside = torch.cat([view.selection.kept[:0], *view.selection.kinds.values()])
         assert set(inside.tolist()) <= set(range(n))
     assert status.modules and status.tokens
+
+
+def dropped(view: View) -> int:
+    return view.grid[0] * view.grid[1] - view.selection.n_tokens
 
 
 @every

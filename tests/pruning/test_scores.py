@@ -14,8 +14,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from vlmtools.errors import CannotAttach
 from vlmtools.families._call import NEVER, Call
-from vlmtools.pruning._layouts import cell_means
+from vlmtools.families._kernel import tap
+from vlmtools.families._probe import anatomy
+from vlmtools.families.base import noise
+from vlmtools.pruning._encode import _items, encoder_inputs, encoder_of
+from vlmtools.pruning._layouts import Encoded, cell_means, layout_of
 from vlmtools.pruning._scores import Heard, column_means, first_row
+from vlmtools.pruning._tower import look_at_tower
 from vlmtools.pruning.base import Needs, Seen
 
 CLASSED = ("llava", "llava_next", "internvl")
@@ -107,8 +112,6 @@ def test_no_tensor_comes_near_the_size_of_the_whole_map() -> None:
 
 def maps_of(model: Any, batch: dict[str, Tensor], layer: int) -> list[Tensor]:
     """Whole attention maps of one tower layer, from the eager kernel."""
-    from vlmtools.families._probe import anatomy
-
     found: list[Tensor] = []
     module: Any = anatomy(model).vision[layer].module
     handle = module.register_forward_hook(lambda _m, _a, out: found.append(out[1]))
@@ -120,6 +123,20 @@ def maps_of(model: Any, batch: dict[str, Tensor], layer: int) -> list[Tensor]:
     finally:
         handle.remove()
         tower.set_attn_implementation("sdpa")
+    return found
+
+
+def tapped(model: Any, batch: dict[str, Tensor], layer: int) -> list[Tensor]:
+    """Whole maps made from queries and keys, for towers that keep theirs to themselves."""
+    found: list[Tensor] = []
+    handle = tap(
+        model.get_encoder(modality="image"),
+        anatomy(model).vision[layer].module,
+        lambda call: found.append(whole_map(call.query, call.key)),
+    )
+    with torch.no_grad():
+        model(**batch)
+    handle.remove()
     return found
 
 
@@ -166,10 +183,6 @@ def test_what_is_seen_has_one_row_per_token_and_scores_add_up(kind: str) -> None
 
 def first_feature_patch(kind: str, model: Any, batch: dict[str, Tensor], patch: int) -> Tensor:
     """How much each token's feature moves when one patch in front of the connector does."""
-    from vlmtools.families._probe import anatomy
-    from vlmtools.pruning._encode import encoder_inputs, encoder_of
-    from vlmtools.pruning._tower import look_at_tower
-
     parts = anatomy(model)
     tower = look_at_tower(parts)
     layer = parts.vision[tower.feature_layer % tower.n_layers]
@@ -178,7 +191,9 @@ def first_feature_patch(kind: str, model: Any, batch: dict[str, Tensor], patch: 
 
     def push(_module: Any, _inputs: Any, output: Any) -> Any:
         states = (output[0] if isinstance(output, tuple) else output).clone()
-        (states[0] if states.ndim == 3 else states)[patch + offset] += 3.0
+        (states[0] if states.ndim == 3 else states)[patch + offset, ::2] += (
+            3.0  # a norm would undo the same on all
+        )
         return (states, *output[1:]) if isinstance(output, tuple) else states
 
     def encode() -> Tensor:
@@ -187,7 +202,7 @@ def first_feature_patch(kind: str, model: Any, batch: dict[str, Tensor], patch: 
 
     with torch.no_grad():
         before = encode()
-        handle = block.register_forward_hook(push)
+        handle = block.register_forward_hook(push, prepend=True)
         after = encode()
         handle.remove()
     return (after - before).abs().sum(-1)
@@ -195,10 +210,6 @@ def first_feature_patch(kind: str, model: Any, batch: dict[str, Tensor], patch: 
 
 @pytest.mark.parametrize("kind", PRUNABLE)
 def test_a_patch_is_packed_into_the_token_that_the_connector_makes_of_it(kind: str) -> None:
-    from vlmtools.families._probe import anatomy
-    from vlmtools.pruning._encode import _items, encoder_inputs, encoder_of
-    from vlmtools.pruning._layouts import Encoded, layout_of
-
     model, batch = build(kind), inputs(kind)
     layout = layout_of(anatomy(model))
     with layout.watching(), torch.no_grad():
@@ -218,8 +229,6 @@ def test_a_patch_is_packed_into_the_token_that_the_connector_makes_of_it(kind: s
 
 def test_windows_of_the_tower_are_put_back_in_order() -> None:
     """The tower sorts the tokens of a picture larger than a window by window; scores come back in raster order."""
-    from vlmtools.families.base import noise
-
     model = build("qwen2_5_vl")
     grid = torch.tensor([[1, 12, 8]])
     batch = {
@@ -233,12 +242,12 @@ def test_windows_of_the_tower_are_put_back_in_order() -> None:
 
     order = get_vision_window_index(grid, spatial_merge_size=2, window_size=16, patch_size=4)[0]
     assert order.tolist() != sorted(order.tolist())
-    (full,) = maps_of(model, batch, 1)
+    (full,) = tapped(model, batch, 1)
     (seen,) = seen_by(model, batch, Needs(received=(1,)))
     expected = torch.empty(24)
     expected[order] = full.mean((0, 1, 2)).reshape(24, 4).mean(1)
     assert torch.allclose(seen.received[1], expected, atol=1e-6)
-    assert seen.grid == (6, 4)
+    assert (seen.grid, seen.n_queries) == ((6, 4), 96)
 
 
 def test_a_layer_that_looks_through_windows_is_refused() -> None:

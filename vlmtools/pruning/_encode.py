@@ -156,7 +156,7 @@ class Chooser:
             keys={layer: one.reshape(len(one), n_heads, -1) for layer, one in of["keys"].items()},
             patches=of["patches"].get(0),
             text=text,
-            n_queries=self.listener.n_queries,
+            n_queries=round(float(of["queries"][0].max())) if of["queries"] else 0,
             kind=kind,
             row=row,
             index=index,
@@ -170,7 +170,7 @@ class Chooser:
         return embedded
 
 
-_WHAT = ("received", "first", "keys", "patches")
+_WHAT = ("received", "first", "keys", "patches", "queries")
 
 
 def _items(pooled: Any) -> tuple[Tensor, ...]:

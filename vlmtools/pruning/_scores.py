@@ -2,16 +2,19 @@
 
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vlmtools.families._call import NEVER, Call, mask_rows
+from vlmtools.families._call import Call, mask_rows
 
 BLOCK = 2**22
 """Entries of an attention map computed at once: 16 MiB in float32, and about three times that in use."""
+
+FORBIDDEN = -1e4
+"""A key that gets this or less added to its score is not seen; masks in half precision have -65504."""
 
 Added = Callable[[int, int], Float[Tensor, "#batch #head row key"]]
 """From first row and one past the last to what is added to their scores: 0 where a key may be seen."""
@@ -35,6 +38,26 @@ def column_means(
         added: The mask; None when every query sees every key. A query that may not see itself is padding and left out.
         block: Entries of the map computed at once.
     """
+    total, seen = column_sums(query, key, scaling, added, block)
+    return total / seen.clamp(min=1)
+
+
+def column_sums(
+    query: Float[Tensor, "batch head row width"],
+    key: Float[Tensor, "batch kv_head key width"],
+    scaling: float | None = None,
+    added: Added | None = None,
+    block: int = BLOCK,
+) -> tuple[Float[Tensor, "batch key"], Float[Tensor, "batch key"]]:
+    """Attention each key receives, a mean over heads and a sum over queries; and how many queries may see the key.
+
+    Args:
+        query: As the kernel gets it, class token included.
+        key: As the kernel gets it.
+        scaling: Of the scores; None is width to the power of -1/2.
+        added: The mask; None when every query sees every key.
+        block: Entries of the map computed at once.
+    """
     batch, n_heads, n_rows, _ = query.shape
     total = torch.zeros(batch, key.shape[2], device=query.device)
     seen = torch.zeros_like(total)
@@ -46,7 +69,7 @@ def column_means(
         real, allowed = _real_rows(mask, start, stop, total.device)
         total += torch.einsum("bhrk,br->bk", weights, real.expand(batch, -1)) / n_heads
         seen += (allowed * real[..., None]).sum(-2)
-    return total / seen.clamp(min=1)
+    return total, seen
 
 
 def first_row(
@@ -81,7 +104,7 @@ def _real_rows(mask: Tensor | None, start: int, stop: int, device: torch.device)
     if mask is None:
         rows = torch.ones(1, stop - start, device=device)
         return rows, rows[..., None]
-    allowed = (mask > NEVER / 2).amax(1).float()
+    allowed = (mask > FORBIDDEN).amax(1).float()
     places = torch.arange(start, stop, device=mask.device)
     itself = allowed.expand(-1, stop - start, -1)[:, places - start, places]
     return itself, allowed
@@ -96,17 +119,18 @@ class Heard:
         received: Gather column means.
         first: Gather the class token's row.
         keys: Gather keys.
+        queries: How many queries may see each key; gathered with `received`.
     """
 
     class_token: bool = False
     received: list[Tensor] | None = None
     first: list[Tensor] | None = None
     keys: list[Tensor] | None = None
-    n_queries: int = 0
+    queries: list[Tensor] = field(default_factory=list)
 
     def clear(self) -> None:
         """Forget the last encoding."""
-        for listed in (self.received, self.first, self.keys):
+        for listed in (self.received, self.first, self.keys, self.queries):
             if listed is not None:
                 listed.clear()
 
@@ -120,9 +144,10 @@ class Heard:
         for call in segments(whole):
             scaling = call.options.get("scaling")
             mask = None if call.mask is None and not call.causal else _mask_of(call)
-            self.n_queries = call.query.shape[2]
             if self.received is not None:
-                self.received.append(self._patches(column_means(call.query, call.key, scaling, mask)))
+                total, seen = column_sums(call.query, call.key, scaling, mask)
+                self.received.append(self._patches(total / seen.clamp(min=1)))
+                self.queries.append(self._patches(seen))
             if self.first is not None:
                 row = None if mask is None else mask(0, 1)
                 self.first.append(self._patches(first_row(call.query, call.key, scaling, row)))

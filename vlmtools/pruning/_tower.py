@@ -109,14 +109,11 @@ class Listener:
         for what, layers in wanted.items():
             for layer in layers:
                 found[what, layer] = torch.cat(getattr(self.heard[self._layer(layer)], what))
+        if self.needs.received:
+            found["queries", 0] = torch.cat(self.heard[self._layer(self.needs.received[0])].queries)
         if self.needs.patches:
             found["patches", 0] = torch.cat(self.patches)
         return found
-
-    @property
-    def n_queries(self) -> int:
-        """Queries of one picture, as the last layer that was listened to had them."""
-        return next((heard.n_queries for heard in self.heard.values()), 0)
 
     def _ear(self, heard: Heard) -> Any:
         def see(call: Any) -> None:

@@ -91,7 +91,7 @@ class Seen:
         keys: Layer → keys after rotary embedding, if any.
         patches: Tower features in front of the connector; None unless asked for.
         text: Embeddings of the prompt's real tokens that are no image tokens; None unless asked for.
-        n_queries: Queries that the means in `received` are taken over; 0 when nothing was listened to.
+        n_queries: Queries that the means in `received` are taken over, class token included; 0 unless asked for these.
         kind: `image` or `video`.
         row: Prompt of the batch the view belongs to.
         index: Number of the view within the call.
