@@ -3,9 +3,10 @@
     python scripts/caption_controls.py ../shared/data/chair/captions/*.jsonl.gz \
         --truth ../shared/data/chair/coco_gt_objects.json.gz --baseline greedy
 
-Files called MODEL_METHOD are grouped by model. The file of the baseline method is cut, word by word, until it recalls no
-more than each other method: only what lies below CHAIR of the cut baseline is more than saying less. `p` is of the
-difference in CHAIRs to the uncut baseline on the same pictures (exact McNemar), corrected by Holm's method.
+Files called MODEL_METHOD are grouped by model. The file of the baseline method is cut, word by word, until it recalls
+no more than each other method: only what lies below CHAIR of the cut baseline is more than saying less. `p` is of the
+difference in CHAIRs to the uncut baseline on the same pictures (exact McNemar), corrected by Holm's method for the
+headline metrics of that pair.
 """
 
 import argparse

@@ -43,6 +43,10 @@ Patches = Annotated[
 PatchFiles = Annotated[
     list[Path] | None, option(CHANGE, "--patch-file", help="TOML, as `vlmtools patch save` writes it.")
 ]
+Prune = Annotated[
+    str | None,
+    option(CHANGE, "--prune", help="NAME:keep=0.33,… of the visual tokens (vlmtools list pruners)."),
+]
 Limit = Annotated[int | None, option(ASK, "--limit", min=1, help="Use the first N items.")]
 AsJson = Annotated[bool, option(OUT, "--json", help="Print the result as JSON.")]
 Bench = Annotated[

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vlmtools.cli import _options as opt
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -32,38 +34,38 @@ Sources = Annotated[
 ]
 
 
-def _option(panel: str, *names: str, **more: Any) -> Any:
-    return typer.Option(*names, rich_help_panel=panel, **more)
-
-
 def crosscheck(
     sources: Sources,
     items: Annotated[
-        str | None, _option(ASK, "--items", help="JSONL or CSV: id, image|video|audio|text, prompt.")
+        str | None, opt.option(ASK, "--items", help="JSONL or CSV: id, image|video|audio|text, prompt.")
     ] = None,
     images: Annotated[
-        str | None, _option(ASK, "--images", help="A glob of pictures, instead of --items.")
+        str | None, opt.option(ASK, "--images", help="A glob of pictures, instead of --items.")
     ] = None,
-    prompt: Annotated[str, _option(ASK, "--prompt", help="The question, for items without one.")] = "",
+    prompt: Annotated[str, opt.option(ASK, "--prompt", help="The question, for items without one.")] = "",
     samples: Annotated[
-        int, _option(ASK, "--samples", "-k", min=0, help="Stochastic answers per item, as evidence.")
+        int, opt.option(ASK, "--samples", "-k", min=0, help="Stochastic answers per item, as evidence.")
     ] = 0,
-    temperature: Annotated[float, _option(ASK, "--temperature", min=0.0, help="Of the samples.")] = 1.0,
-    top_p: Annotated[float, _option(ASK, "--top-p", min=0.0, max=1.0, help="Of the samples.")] = 1.0,
+    temperature: Annotated[float, opt.option(ASK, "--temperature", min=0.0, help="Of the samples.")] = 1.0,
+    top_p: Annotated[float, opt.option(ASK, "--top-p", min=0.0, max=1.0, help="Of the samples.")] = 1.0,
     max_new_tokens: Annotated[
-        int, _option(ASK, "--max-new-tokens", min=1, help="Length limit of an answer.")
+        int, opt.option(ASK, "--max-new-tokens", min=1, help="Length limit of an answer.")
     ] = 256,
-    limit: Annotated[int | None, _option(ASK, "--limit", min=1, help="Use the first N items.")] = None,
+    limit: opt.Limit = None,
     id_field: Annotated[
-        str, _option(ASK, "--id-field", help="Column of the item's id in files of answers.")
+        str, opt.option(ASK, "--id-field", help="Column of the item's id in files of answers.")
     ] = "id",
-    text_field: Annotated[str, _option(ASK, "--text-field", help="Column of the answer.")] = "text",
-    samples_field: Annotated[str, _option(ASK, "--samples-field", help="Column of the samples.")] = "samples",
-    model_field: Annotated[str, _option(ASK, "--model-field", help="Column of the model's name.")] = "model",
-    mode: Annotated[str, _option(JUDGE, "--mode", help="explicit, implicit, self or ref.")] = "explicit",
+    text_field: Annotated[str, opt.option(ASK, "--text-field", help="Column of the answer.")] = "text",
+    samples_field: Annotated[
+        str, opt.option(ASK, "--samples-field", help="Column of the samples.")
+    ] = "samples",
+    model_field: Annotated[
+        str, opt.option(ASK, "--model-field", help="Column of the model's name.")
+    ] = "model",
+    mode: Annotated[str, opt.option(JUDGE, "--mode", help="explicit, implicit, self or ref.")] = "explicit",
     judge: Annotated[
         list[str] | None,
-        _option(
+        opt.option(
             JUDGE,
             "--judge",
             help="NAME or NAME:key=value,… (vlmtools list judges). Again: compare rankings.",
@@ -71,66 +73,66 @@ def crosscheck(
         ),
     ] = None,
     judge_model: Annotated[
-        str | None, _option(JUDGE, "--judge-model", help="Model or server behind the judge.")
+        str | None, opt.option(JUDGE, "--judge-model", help="Model or server behind the judge.")
     ] = None,
     evidence: Annotated[
-        list[str] | None, _option(JUDGE, "--evidence", help="Only this source is evidence; again for more.")
+        list[str] | None,
+        opt.option(JUDGE, "--evidence", help="Only this source is evidence; again for more."),
     ] = None,
     unit: Annotated[
-        str, _option(JUDGE, "--unit", help="sentence, object, or auto: what the judge wants.")
+        str, opt.option(JUDGE, "--unit", help="sentence, object, or auto: what the judge wants.")
     ] = "auto",
     min_tokens: Annotated[
-        int, _option(JUDGE, "--min-tokens", min=0, help="Drop sentences with fewer words.")
+        int, opt.option(JUDGE, "--min-tokens", min=0, help="Drop sentences with fewer words.")
     ] = 0,
     weights: Annotated[
         str,
-        _option(SCORE, "--weights", help="em, uniform, softmax, loo; auto: em for objects, else uniform."),
+        opt.option(SCORE, "--weights", help="em, uniform, softmax, loo; auto: em for objects, else uniform."),
     ] = "auto",
-    beta: Annotated[float, _option(SCORE, "--beta", help="Temperature of softmax and loo.")] = 0.1,
+    beta: Annotated[float, opt.option(SCORE, "--beta", help="Temperature of softmax and loo.")] = 0.1,
     average: Annotated[
-        str, _option(SCORE, "--average", help="micro: over claims; macro: over items.")
+        str, opt.option(SCORE, "--average", help="micro: over claims; macro: over items.")
     ] = "micro",
     include_self: Annotated[
-        bool, _option(SCORE, "--self/--no-self", help="A model's samples judge it too.")
+        bool, opt.option(SCORE, "--self/--no-self", help="A model's samples judge it too.")
     ] = False,
     paper: Annotated[
-        bool, _option(SCORE, "--paper", help="As CrossCheckGPT: softmax, own samples included, its wording.")
+        bool,
+        opt.option(SCORE, "--paper", help="As CrossCheckGPT: softmax, own samples included, its wording."),
     ] = False,
-    bootstrap: Annotated[int, _option(SCORE, "--bootstrap", min=2, help="Resamples of the items.")] = 2000,
+    bootstrap: Annotated[int, opt.option(SCORE, "--bootstrap", min=2, help="Resamples of the items.")] = 2000,
     level: Annotated[
-        float, _option(SCORE, "--level", min=0.5, max=0.999, help="Coverage of the intervals.")
+        float, opt.option(SCORE, "--level", min=0.5, max=0.999, help="Coverage of the intervals.")
     ] = 0.95,
-    seed: Annotated[int, _option(SCORE, "--seed", help="Of the draws and the bootstrap.")] = 0,
-    mixed_modality: Annotated[str, _option(SCORE, "--mixed-modality", help="refuse or mark.")] = "refuse",
-    quant: Annotated[str | None, _option(RUN, "--quant", help="4bit or 8bit.")] = None,
-    dtype: Annotated[str, _option(RUN, "--dtype", help="auto, float32, bfloat16 or float16.")] = "auto",
-    batch_size: Annotated[
-        int | None, _option(RUN, "--batch-size", min=1, help="Of local models.", show_default="auto")
-    ] = None,
-    concurrency: Annotated[
-        int | None, _option(RUN, "--concurrency", min=1, help="Open calls per server.", show_default="8")
-    ] = None,
-    trust_remote_code: Annotated[
-        bool, _option(RUN, "--trust-remote-code", help="Run code that a checkpoint brings.")
+    seed: Annotated[int, opt.option(SCORE, "--seed", help="Of the draws and the bootstrap.")] = 0,
+    mixed_modality: Annotated[str, opt.option(SCORE, "--mixed-modality", help="refuse or mark.")] = "refuse",
+    quant: opt.Quant = None,
+    dtype: opt.Dtype = "auto",
+    batch_size: opt.BatchSize = None,
+    concurrency: opt.Concurrency = None,
+    trust_remote_code: opt.TrustRemoteCode = False,
+    offline: Annotated[
+        bool, opt.option(RUN, "--offline", help="Replay what is stored; ask nothing.")
     ] = False,
-    offline: Annotated[bool, _option(RUN, "--offline", help="Replay what is stored; ask nothing.")] = False,
     plan: Annotated[
-        bool, _option(RUN, "--plan", help="Say what would be asked and what it would take; ask nothing.")
+        bool, opt.option(RUN, "--plan", help="Say what would be asked and what it would take; ask nothing.")
     ] = False,
     budget: Annotated[
-        list[str] | None, _option(RUN, "--budget", help="calls=N, tokens=N, minutes=N or cost=N.")
+        list[str] | None, opt.option(RUN, "--budget", help="calls=N, tokens=N, minutes=N or cost=N.")
     ] = None,
     price: Annotated[
-        str | None, _option(RUN, "--price", help="IN,OUT: price of a million tokens each way.")
+        str | None, opt.option(RUN, "--price", help="IN,OUT: price of a million tokens each way.")
     ] = None,
     early_stop: Annotated[
-        bool, _option(RUN, "--early-stop", help="Stop adding items once the ranks separate.")
+        bool, opt.option(RUN, "--early-stop", help="Stop adding items once the ranks separate.")
     ] = False,
     out: Annotated[
-        Path | None, _option(OUT, "--out", "-o", help="Run folder.", show_default="runs/crosscheck-…")
+        Path | None, opt.option(OUT, "--out", "-o", help="Run folder.", show_default="runs/crosscheck-…")
     ] = None,
-    worst: Annotated[int, _option(OUT, "--worst", min=0, help="How many of the worst claims to show.")] = 20,
-    json_: Annotated[bool, _option(OUT, "--json", help="Print the ranking as JSON.")] = False,
+    worst: Annotated[
+        int, opt.option(OUT, "--worst", min=0, help="How many of the worst claims to show.")
+    ] = 20,
+    json_: Annotated[bool, opt.option(OUT, "--json", help="Print the ranking as JSON.")] = False,
 ) -> None:
     """Rank models by how much they hallucinate, with no reference answers.
 

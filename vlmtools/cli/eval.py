@@ -46,10 +46,7 @@ def eval_(
     judge_model: opt.JudgeModel = None,
     patch: opt.Patches = None,
     patch_file: opt.PatchFiles = None,
-    prune: Annotated[
-        str | None,
-        opt.option(opt.CHANGE, "--prune", help="NAME or NAME:key=value,… (vlmtools list pruners)."),
-    ] = None,
+    prune: opt.Prune = None,
     quant: opt.Quant = None,
     dtype: opt.Dtype = "auto",
     batch_size: opt.BatchSize = None,
@@ -145,27 +142,13 @@ def changed(
 
         options = options | {"patches": gather_patches(patch, patch_file)}
     if prune is not None:
-        options = options | {"prune": _pruner(prune)}
+        from vlmtools.pruning._spec import parse_pruner
+
+        options = options | {"prune": parse_pruner(prune)}
     found = resolve([model], model=options)
     if len(found) != 1:
         raise BadInput(f"{model!r} holds {len(found)} models' answers. Give one model, or one model's file.")
     return found[0]
-
-
-def _pruner(spec: str) -> Any:
-    import inspect
-
-    from vlmtools.errors import BadInput
-    from vlmtools.responders.hf import HF
-
-    if "prune" not in inspect.signature(HF).parameters:
-        raise BadInput("--prune: this version's local models take no pruner yet. Leave it out.")
-    from vlmtools import registry
-    from vlmtools.pruning.base import TokenPruner
-
-    name, _, settings = spec.partition(":")
-    kind = registry.load("vlmtools.pruning", name, TokenPruner)  # type: ignore[type-abstract]
-    return kind(**registry.settings(kind, settings))
 
 
 class _Running:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vlmtools.cli import _options as opt
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -25,10 +27,6 @@ ASK, DRAW, CHANGE, RUN, OUT = (
 )
 
 
-def _option(panel: str, *names: str, **more: Any) -> Any:
-    return typer.Option(*names, rich_help_panel=panel, **more)
-
-
 def generate(
     model: Annotated[
         str,
@@ -39,49 +37,40 @@ def generate(
         typer.Argument(help="Pictures, folders, quoted patterns, URLs.", show_default=False),
     ] = None,
     prompt: Annotated[
-        str, _option(ASK, "--prompt", "-p", help="The question, for items without one.", show_default=False)
+        str,
+        opt.option(ASK, "--prompt", "-p", help="The question, for items without one.", show_default=False),
     ] = "",
     items: Annotated[
-        str | None, _option(ASK, "--items", help="JSONL or CSV: id, image, prompt. Instead of pictures.")
+        str | None, opt.option(ASK, "--items", help="JSONL or CSV: id, image, prompt. Instead of pictures.")
     ] = None,
-    limit: Annotated[int | None, _option(ASK, "--limit", min=1, help="Use the first N items.")] = None,
-    n: Annotated[int, _option(DRAW, "--n", "-n", min=1, help="Answers per item.")] = 1,
-    temperature: Annotated[float, _option(DRAW, "--temperature", "-t", min=0.0, help="0 is greedy.")] = 0.0,
-    top_p: Annotated[float, _option(DRAW, "--top-p", min=0.0, max=1.0, help="Of random draws.")] = 1.0,
-    num_beams: Annotated[int, _option(DRAW, "--num-beams", min=1, help="Beams of greedy answers.")] = 1,
-    max_new_tokens: Annotated[int, _option(DRAW, "--max-new-tokens", min=1, help="Length limit.")] = 256,
-    seed: Annotated[int, _option(DRAW, "--seed", help="Of random draws.")] = 0,
-    patch: Annotated[
-        list[str] | None,
-        _option(CHANGE, "--patch", help="NAME or NAME:key=value,… (vlmtools patch list). Again for more."),
-    ] = None,
-    patch_file: Annotated[
-        list[Path] | None, _option(CHANGE, "--patch-file", help="TOML, as `vlmtools patch save` writes it.")
-    ] = None,
-    prune: Annotated[
-        str | None,
-        _option(CHANGE, "--prune", help="NAME:keep=0.33,… of the visual tokens (vlmtools list pruners)."),
-    ] = None,
-    quant: Annotated[str | None, _option(RUN, "--quant", help="4bit or 8bit.")] = None,
-    dtype: Annotated[str, _option(RUN, "--dtype", help="auto, float32, bfloat16 or float16.")] = "auto",
-    batch_size: Annotated[
-        int | None, _option(RUN, "--batch-size", min=1, help="Of a local model.", show_default="auto")
-    ] = None,
-    concurrency: Annotated[
-        int | None, _option(RUN, "--concurrency", min=1, help="Open calls of a server.", show_default="8")
-    ] = None,
-    trust_remote_code: Annotated[
-        bool, _option(RUN, "--trust-remote-code", help="Run code that a checkpoint brings.")
-    ] = False,
-    offline: Annotated[bool, _option(RUN, "--offline", help="Never reach the network.")] = False,
+    limit: opt.Limit = None,
+    n: Annotated[int, opt.option(DRAW, "--n", "-n", min=1, help="Answers per item.")] = 1,
+    temperature: Annotated[
+        float, opt.option(DRAW, "--temperature", "-t", min=0.0, help="0 is greedy.")
+    ] = 0.0,
+    top_p: Annotated[float, opt.option(DRAW, "--top-p", min=0.0, max=1.0, help="Of random draws.")] = 1.0,
+    num_beams: Annotated[int, opt.option(DRAW, "--num-beams", min=1, help="Beams of greedy answers.")] = 1,
+    max_new_tokens: Annotated[int, opt.option(DRAW, "--max-new-tokens", min=1, help="Length limit.")] = 256,
+    seed: Annotated[int, opt.option(DRAW, "--seed", help="Of random draws.")] = 0,
+    patch: opt.Patches = None,
+    patch_file: opt.PatchFiles = None,
+    prune: opt.Prune = None,
+    quant: opt.Quant = None,
+    dtype: opt.Dtype = "auto",
+    batch_size: opt.BatchSize = None,
+    concurrency: opt.Concurrency = None,
+    trust_remote_code: opt.TrustRemoteCode = False,
+    offline: Annotated[bool, opt.option(RUN, "--offline", help="Never reach the network.")] = False,
     out: Annotated[
-        Path | None, _option(OUT, "--out", "-o", help="JSONL file; run the same line again to resume.")
+        Path | None, opt.option(OUT, "--out", "-o", help="JSONL file; run the same line again to resume.")
     ] = None,
     stream: Annotated[
         bool | None,
-        _option(OUT, "--stream/--no-stream", help="Show one answer word by word.", show_default="terminal"),
+        opt.option(
+            OUT, "--stream/--no-stream", help="Show one answer word by word.", show_default="terminal"
+        ),
     ] = None,
-    json_: Annotated[bool, _option(OUT, "--json", help="Print rows as JSON.")] = False,
+    json_: Annotated[bool, opt.option(OUT, "--json", help="Print rows as JSON.")] = False,
 ) -> None:
     """Ask a model: one picture prints the answer, several give one JSONL row each.
 
