@@ -49,7 +49,10 @@ def patch_embedding(host: nn.Module, blocks: list[Block]) -> nn.Conv2d:
     Raises:
         CannotAttach: The tower reads patches that were cut before.
     """
-    prefix = blocks[0].name.split(".layers.")[0].rpartition(".encoder")[0] or blocks[0].name.rpartition(".layers")[0]
+    prefix = (
+        blocks[0].name.split(".layers.")[0].rpartition(".encoder")[0]
+        or blocks[0].name.rpartition(".layers")[0]
+    )
     for name, module in host.named_modules():
         if isinstance(module, nn.Conv2d) and name.startswith(prefix) and module.stride == module.kernel_size:
             return module

@@ -41,6 +41,7 @@ class ConditionalCrossAttention(Connector):
 
     def build(self) -> None:
         """Queries, attention, MLP and projection."""
+        self.check()  # the width may have come from the host only now
         d = self.d_in
         self.conditions = nn.Parameter(torch.randn(self.n_conditions, d) * d**-0.5)
         self.norm = nn.LayerNorm(d)
@@ -64,7 +65,9 @@ class ConditionalCrossAttention(Connector):
         """
         return self._read(features, self.conditions)
 
-    def embed(self, features: Float[Tensor, "batch patch d_in"], condition: int) -> Float[Tensor, "batch d_out"]:
+    def embed(
+        self, features: Float[Tensor, "batch patch d_in"], condition: int
+    ) -> Float[Tensor, "batch d_out"]:
         """The embedding of one attribute, of length 1: pictures alike in the attribute lie close together.
 
         Args:

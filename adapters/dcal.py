@@ -35,7 +35,9 @@ def rollout(
 
     Reference: arXiv:2205.02151, eq. 3.
     """
-    step = 0.5 * attention + 0.5 * torch.eye(attention.shape[-1], device=attention.device, dtype=attention.dtype)
+    step = 0.5 * attention + 0.5 * torch.eye(
+        attention.shape[-1], device=attention.device, dtype=attention.dtype
+    )
     return step if before is None else step @ before
 
 
@@ -50,7 +52,9 @@ def local_queries(response: Float[Tensor, "batch patch"], n: int) -> Int[Tensor,
 
 
 def global_local_attention(
-    q: Float[Tensor, "*batch local dim"], k: Float[Tensor, "*batch token dim"], v: Float[Tensor, "*batch token dim"]
+    q: Float[Tensor, "*batch local dim"],
+    k: Float[Tensor, "*batch token dim"],
+    v: Float[Tensor, "*batch token dim"],
 ) -> Float[Tensor, "*batch local dim"]:
     """Chosen queries over all keys.
 
@@ -80,7 +84,9 @@ def pairwise_attention(
     return F.scaled_dot_product_attention(q, k, v, scale=scale)
 
 
-def weighted_loss(losses: Float[Tensor, " branch"], log_variance: Float[Tensor, " branch"]) -> Float[Tensor, ""]:
+def weighted_loss(
+    losses: Float[Tensor, " branch"], log_variance: Float[Tensor, " branch"]
+) -> Float[Tensor, ""]:
     """Losses balanced by learned uncertainty.
 
     Args:
@@ -222,5 +228,3 @@ class Dcal(Adapter):
     def tiny(cls) -> Self:
         """A third of the patches."""
         return cls(share=0.34)
-
-

@@ -41,7 +41,9 @@ class _Levels(nn.Module):
         prompt = self.prompts[level].expand(len(image), -1, -1)
         words = self.text_norm(torch.cat([prompt, text], dim=1))
         hidden = F.pad(~is_text, (prompt.shape[1], 0))
-        read, _ = self.fusion(self.image_norm(image), words, words, key_padding_mask=hidden, need_weights=False)
+        read, _ = self.fusion(
+            self.image_norm(image), words, words, key_padding_mask=hidden, need_weights=False
+        )
         return image + read @ self.decoders[level].T, read
 
 
@@ -142,7 +144,9 @@ class HicaVqa(Adapter):
             BadInput: There are no closed answers, or no picture was seen.
         """
         if not self.n_answers or self.read is None:
-            raise BadInput("No scores: make the adapter with n_answers, and run the model on a picture first.")
+            raise BadInput(
+                "No scores: make the adapter with n_answers, and run the model on a picture first."
+            )
         answers = next(iter(self.layers.values())).get_parameter("answers")
         return self.read.mean(dim=1) @ answers[self.level - 1].T
 

@@ -86,7 +86,9 @@ class Hst(Adapter):
     def _even(self, n_blocks: int) -> tuple[int, ...]:
         n = len(self.channels)
         if n_blocks < n:
-            raise CannotAttach(f"The tower has {n_blocks} blocks, fewer than the {n} stages. Give fewer channels.")
+            raise CannotAttach(
+                f"The tower has {n_blocks} blocks, fewer than the {n} stages. Give fewer channels."
+            )
         return tuple((i + 1) * n_blocks // n - i * n_blocks // n for i in range(n))
 
     def layer(self, sizes: Sizes) -> nn.Module:

@@ -117,7 +117,9 @@ class Ithp(Adapter):
         part, d = layer.bottleneck, (layer.bottleneck.first, layer.bottleneck.second)
         sample = self.training or self.sample
         if self.seen:
-            first, second = (_pooled(self.seen[name], len(x)).expand(-1, x.shape[1], -1) for name in self.seen)
+            first, second = (
+                _pooled(self.seen[name], len(x)).expand(-1, x.shape[1], -1) for name in self.seen
+            )
         else:  # a later token or a prompt without picture: nothing to predict
             first, second = (x.new_zeros(1, 1, one.decoder[-3].out_features) for one in d)  # type: ignore[arg-type]
             first, second = first.expand(*x.shape[:2], -1), second.expand(*x.shape[:2], -1)
@@ -145,5 +147,3 @@ def _pooled(features: Tensor, n_rows: int) -> Tensor:
             )
         means = means.mean(dim=0, keepdim=True)
     return torch.sigmoid(means)[:, None]
-
-

@@ -86,8 +86,9 @@ class Polyhistor(Adapter):
             raise BadInput(f"There is no task {self.task}: tasks count from 0 to {self.n_tasks - 1}.")
 
     def find(self, host: nn.Module) -> Sequence[Site]:
-        """Attention and MLP of every block that has both."""
-        found = [site for name, block in self._parts(host) for site in self._pair(name, block)]
+        """Attention and MLP of every block that has both, and is read."""
+        pairs = [pair for name, block in self._parts(host) if (pair := self._pair(name, block))]
+        found = [site for pair in pairs[: len(pairs) - self._unread(host)] for site in pair]
         if not found:
             raise CannotAttach(
                 f"{type(host).__name__} has no block with an attention and one of {', '.join(MLPS)} in tower "
@@ -95,6 +96,11 @@ class Polyhistor(Adapter):
             )
         smallest = min(width for _, _, width in found)
         return [Site(name, module, self._sizes(width, smallest)) for name, module, width in found]
+
+    def _unread(self, host: nn.Module) -> int:
+        """Blocks at the end of the vision tower that the host does not read: LLaVA takes the last but one."""
+        layer = getattr(getattr(host, "config", None), "vision_feature_layer", None)
+        return -layer - 1 if self.tower == "vision" and isinstance(layer, int) and layer < 0 else 0
 
     def _sizes(self, width: int, smallest: int) -> Sizes:
         scale = width // smallest * self.scale if self.lite else 1
@@ -158,7 +164,11 @@ class Polyhistor(Adapter):
             task: From 0.
         """
         pairs = {place: self.weights(place, task) for place in self.sizes}
-        return {f"{p}.{kind}": one for p, both in pairs.items() for kind, one in zip(("down", "up"), both, strict=True)}
+        return {
+            f"{p}.{kind}": one
+            for p, both in pairs.items()
+            for kind, one in zip(("down", "up"), both, strict=True)
+        }
 
     def wire(self, host: nn.Module, site: Site, layer: _Kernels) -> Iterator[Handle]:
         """Change what the part gives."""

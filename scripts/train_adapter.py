@@ -3,8 +3,8 @@
     python scripts/train_adapter.py --model path/to/vlm --adapter moh --data train.jsonl --out runs/moh --steps 500
     python scripts/train_adapter.py --model path/to/vlm --adapter mlp:depth=2 --data train.jsonl --out runs/mlp
 
-`train.jsonl` has one row per question: {"image": "beach.jpg", "question": "How many boats?", "answer": "Two."}; pictures
-are looked for beside the file. `vlmtools list adapters` prints the names; settings follow a colon.
+`train.jsonl` has one row per question: {"image": "beach.jpg", "question": "How many boats?", "answer": "Two."}.
+Pictures are looked for beside the file. `vlmtools list adapters` prints the names; settings follow a colon.
 
 The loop is the Trainer of transformers. The loss counts the answers only. The folder `--out` holds
 `adapter_model.safetensors` and `adapter_config.json` (load them with `vlmtools.adapters.base.load`), `curve.jsonl` with
@@ -90,9 +90,14 @@ class Rows(Dataset[dict[str, str]]):
 def _row(row: Any, where: Path, number: int) -> dict[str, str]:
     missing = [name for name in FIELDS if not isinstance(row, dict) or not isinstance(row.get(name), str)]
     if missing:
-        raise MissingField(f"{where}, row {number} has no text under {missing[0]!r}. Each row needs {', '.join(FIELDS)}.")
+        raise MissingField(
+            f"{where}, row {number} has no text under {missing[0]!r}. Each row needs {', '.join(FIELDS)}."
+        )
     image = Path(row["image"])
-    return {**{name: row[name] for name in FIELDS}, "image": str(image if image.is_absolute() else where.parent / image)}
+    return {
+        **{name: row[name] for name in FIELDS},
+        "image": str(image if image.is_absolute() else where.parent / image),
+    }
 
 
 @dataclass(frozen=True)
@@ -205,7 +210,7 @@ def make(adapter: str) -> Part:
     return kind(**registry.settings(kind, settings))
 
 
-def train(vlm: VLM, adapter: str, rows: Rows, out: Path, settings: Settings = Settings()) -> Part:  # noqa: B008
+def train(vlm: VLM, adapter: str, rows: Rows, out: Path, settings: Settings = Settings()) -> Part:
     """Train, or go on training; the part comes back attached.
 
     Args:
@@ -263,7 +268,9 @@ def main() -> None:
     parser.add_argument("--data", required=True, type=Path, help="JSONL with image, question, answer")
     parser.add_argument("--out", required=True, type=Path, help="folder of the run")
     parser.add_argument("--dtype", default="auto", help="of the model: auto, float32, bfloat16")
-    parser.add_argument("--restart", action="store_true", help="throw away what --out holds of an earlier run")
+    parser.add_argument(
+        "--restart", action="store_true", help="throw away what --out holds of an earlier run"
+    )
     for name, field in Settings.__dataclass_fields__.items():
         kind = type(field.default)
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=field.default)

@@ -172,7 +172,9 @@ def line(mine: Cost, lora: Cost) -> str:
     )
 
 
-HEADER = f"{'part':<28}{'trained':>14}{'step, ms':>10}{'kept, MiB':>10}{'size /':>10}{'time /':>10}{'kept /':>10}"
+HEADER = (
+    f"{'part':<28}{'trained':>14}{'step, ms':>10}{'kept, MiB':>10}{'size /':>10}{'time /':>10}{'kept /':>10}"
+)
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -187,7 +189,11 @@ def main(words: Sequence[str] | None = None) -> None:
         raise SystemExit("Give --tiny, or --model with a folder or a name.")
     names = args.adapters.split(",") if args.adapters else registry.names("vlmtools.adapters")
     where = "tiny hosts" if args.tiny else Path(args.model).name
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+    device = (
+        torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else f"CPU, {torch.get_num_threads()} threads"
+    )
     print(f"{where}, {device}; the last three columns are ratios to a LoRA of about that size\n{HEADER}")
     for found in measured(names, args.model, args.repeat):
         print(found if isinstance(found, str) else line(*found), flush=True)

@@ -8,9 +8,9 @@ import torch
 from golden_tensors import read, same_value
 from places import cases, golden_roots
 from torch import Tensor
+from vlmtools.adapters.dcal import Dcal
 
 from vlmtools.adapters import dcal
-from vlmtools.adapters.dcal import Dcal
 
 
 @pytest.mark.golden
@@ -35,7 +35,9 @@ def test_the_formulas_give_the_derived_numbers(path: Path) -> None:
 def _two_pictures() -> tuple[Any, dict[str, Tensor]]:
     model, inputs = Dcal.tiny_host()
     twice = {name: torch.cat([one, one]) for name, one in inputs.items()}
-    twice["pixel_values"] = torch.randn(twice["pixel_values"].shape, generator=torch.Generator().manual_seed(1))
+    twice["pixel_values"] = torch.randn(
+        twice["pixel_values"].shape, generator=torch.Generator().manual_seed(1)
+    )
     return model.eval(), twice
 
 

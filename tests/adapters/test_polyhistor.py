@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 import torch
-
 from vlmtools.adapters.polyhistor import Polyhistor
+
 from vlmtools.errors import BadInput, CannotAttach
 
 
@@ -13,7 +13,9 @@ def _swin() -> tuple[Any, torch.Tensor]:
     from transformers import SwinConfig, SwinModel
 
     torch.manual_seed(0)
-    config = SwinConfig(image_size=32, patch_size=4, embed_dim=16, depths=[1, 1], num_heads=[2, 2], window_size=4)
+    config = SwinConfig(
+        image_size=32, patch_size=4, embed_dim=16, depths=[1, 1], num_heads=[2, 2], window_size=4
+    )
     return SwinModel(config).eval(), torch.randn(1, 3, 32, 32)
 
 
@@ -57,23 +59,18 @@ def test_lite_has_fewer_parameters() -> None:
 
 def test_materialised_weights_are_what_the_adapter_computes_with() -> None:
     model, pixels = _swin()
+    place = "encoder.layers.1.blocks.0.mlp"
+    seen: dict[str, Any] = {}
+    module = model.get_submodule(place)
+    module.register_forward_hook(lambda _, __, output: seen.update(before=output))
     with Polyhistor(reduction=4, rank=2, n_embed=5).attach(model) as part:
-        place = next(iter(_shaken(part).sizes))
-        plain = part.materialise(0)
-        seen: dict[str, Any] = {}
-        module = model.get_submodule(place)
-        handle = module.register_forward_hook(lambda m, a, o: seen.update(after=o))
-        part.detach()
-        module.register_forward_hook(lambda m, a, o: seen.update(before=o))
-        part.attach(model)
-        handle.remove()
+        plain = _shaken(part).materialise(0)
+        module.register_forward_hook(lambda _, __, output: seen.update(after=output))
         model(pixels)
-        x = seen["before"][0]
-        down, up = plain[f"{place}.down"], plain[f"{place}.up"]
-        wanted = x + torch.nn.functional.gelu(x @ down) @ up.T
-        module.register_forward_hook(lambda m, a, o: seen.update(after=o))
-        model(pixels)
-        torch.testing.assert_close(seen["after"][0], wanted)
+    down, up = plain[f"{place}.down"], plain[f"{place}.up"]
+    wanted = seen["before"] + torch.nn.functional.gelu(seen["before"] @ down) @ up.T
+    torch.testing.assert_close(seen["after"], wanted)
+    assert not torch.allclose(seen["after"], seen["before"])
 
 
 def test_a_task_that_does_not_exist_is_refused() -> None:

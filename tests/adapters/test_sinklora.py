@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 import torch
-
 from vlmtools.adapters.sinklora import SinkLora
+
 from vlmtools.errors import BadInput
 from vlmtools.layers.heavy_hitters import HeavyHitterCache, watch
 
@@ -67,7 +67,7 @@ def test_a_cache_of_heavy_hitters_stays_in_its_budget_and_the_answer_goes_on() -
     lengths = []
     with watch(cache, [layer.self_attn for layer in model.model.layers]):
         handle = model.register_forward_hook(lambda *_: lengths.append(cache.layers[0].keys.shape[2]))
-        model.generate(ids, max_new_tokens=8, do_sample=False, past_key_values=cache)
+        model.generate(ids, max_new_tokens=8, min_new_tokens=8, do_sample=False, past_key_values=cache)
         handle.remove()
     assert set(lengths) == {10} and len(lengths) == 8
     assert cache.get_seq_length() == 27
@@ -78,7 +78,9 @@ def test_a_cache_with_room_for_all_changes_nothing() -> None:
     plain = model.generate(ids, max_new_tokens=6, do_sample=False)
     cache = HeavyHitterCache(heavy=4, recent=100, n_layers=2)
     with watch(cache, [layer.self_attn for layer in model.model.layers]):
-        assert torch.equal(model.generate(ids, max_new_tokens=6, do_sample=False, past_key_values=cache), plain)
+        assert torch.equal(
+            model.generate(ids, max_new_tokens=6, do_sample=False, past_key_values=cache), plain
+        )
 
 
 def test_saved_norms_come_back(tmp_path: Path) -> None:

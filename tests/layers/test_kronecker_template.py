@@ -19,9 +19,7 @@ def test_weights_and_outputs_are_the_derived_ones(path: Path) -> None:
         _, t, b, p, kind = name.split(".")
         task, block, position = int(t[1:]), int(b[1:]), int(p[1:])
         which = ("down", "up").index(kind)
-        embedding = torch.cat(
-            [case["task_embedding"][task], case["layer_embedding"][block, position, which]]
-        )
+        embedding = torch.cat([case["task_embedding"][task], case["layer_embedding"][block, position, which]])
         found = template(embedding, case["hyper_p.weight"], case["hyper_q.weight"], rank)
         same_value(found, case[name])
         kernel = case[f"scale_kernel.{block}"][task, position, which]

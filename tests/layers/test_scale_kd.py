@@ -7,8 +7,8 @@ import torch
 from golden_tensors import Case, read, same_value
 from places import cases, golden_roots
 from torch import nn
-
 from vlmtools.adapters._official_names import translated
+
 from vlmtools.layers import cross_attention_projector as projector
 from vlmtools.layers import dual_view_distillation as dual
 
@@ -24,8 +24,12 @@ def _loaded(case: Case) -> dual.DualViewDistillation:
     ours = {}
     for name, tensor in flat.items():
         view, _, rest = name.partition(".")
-        ours |= {f"{view}.{key}": t for key, t in translated({rest: tensor}, projector.OFFICIAL_NAMES).items()}
-    module.load_state_dict({k: v for k, v in ours.items() if config["self_query"] or not k.endswith(".query")})
+        ours |= {
+            f"{view}.{key}": t for key, t in translated({rest: tensor}, projector.OFFICIAL_NAMES).items()
+        }
+    module.load_state_dict(
+        {k: v for k, v in ours.items() if config["self_query"] or not k.endswith(".query")}
+    )
     return module
 
 
@@ -36,7 +40,9 @@ def test_the_projectors_and_both_views_give_the_authors_numbers(path: Path) -> N
     module = _loaded(case)
     given = [case.tensors[name] for name in ("query_s", "query_f") if name in case.tensors]
     if not given:
-        given = [t for name, t in sorted(case.tensors.items()) if "query" in name and not name.startswith("state")]
+        given = [
+            t for name, t in sorted(case.tensors.items()) if "query" in name and not name.startswith("state")
+        ]
     queries = None if case.config["self_query"] else (given[0], given[-1])
     projected = module.project(case["student"], queries)
     for ours, name in zip(projected, ("proj_spatial", "proj_freq"), strict=True):

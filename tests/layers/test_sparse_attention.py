@@ -117,4 +117,6 @@ def test_the_cache_keeps_the_keys_that_the_authors_keeps(path: Path) -> None:
         assert torch.equal(cache.layers[0].values, here["value_out"])
         same_value(cache.score(0)[0], here["score"])
         assert cache.layers[0].keys.shape[2] <= max(config["hh_size"] + config["recent_size"], 1)
-        assert torch.equal(cache.layers[0].keys[:, :, -1], here["key"][:, :, -1]), "the newest key was dropped"
+        assert torch.equal(cache.layers[0].keys[:, :, -1], here["key"][:, :, -1]), (
+            "the newest key was dropped"
+        )

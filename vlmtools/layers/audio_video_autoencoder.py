@@ -88,7 +88,9 @@ class _Attention(nn.Module):
             q, (k, v) = self.q(x), self.kv(context).chunk(2, dim=-1)
         else:
             q, k, v = self.qkv(x).chunk(3, dim=-1)
-        split = (y.unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for y in (q + self.q_bias, k, v + self.v_bias))
+        split = (
+            y.unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for y in (q + self.q_bias, k, v + self.v_bias)
+        )
         out: Tensor = self.proj(F.scaled_dot_product_attention(*split).transpose(1, 2).flatten(2))
         return out
 
@@ -171,12 +173,16 @@ class _Tower(nn.Module):
         self.patches = conv(shape.channels, dim, shape.patch, stride=shape.patch)  # type: ignore[arg-type]
         blocks = [_Block(dim, shape.n_heads, shape.mlp_ratio) for _ in range(shape.depth)]
         self.blocks, self.norm = nn.ModuleList(blocks), nn.LayerNorm(dim, eps=1e-6)
-        fusion = [_Block(dim, shape.n_heads, shape.mlp_ratio, crossed=True) for _ in range(shape.fusion_depth)]
+        fusion = [
+            _Block(dim, shape.n_heads, shape.mlp_ratio, crossed=True) for _ in range(shape.fusion_depth)
+        ]
         self.fusion, self.fusion_norm = nn.ModuleList(fusion), nn.LayerNorm(dim, eps=1e-6)
         self.to_decoder = nn.Linear(dim, dec, bias=False)
         self.mask_token = nn.Parameter(torch.randn(1, 1, dec) * 0.02)
         n_out = shape.channels * int(torch.tensor(shape.patch).prod())
-        layers = [_Block(dec, shape.dec_heads, shape.mlp_ratio, crossed=i > 0) for i in range(shape.dec_depth)]
+        layers = [
+            _Block(dec, shape.dec_heads, shape.mlp_ratio, crossed=i > 0) for i in range(shape.dec_depth)
+        ]
         self.decoder, self.decoder_norm = nn.ModuleList(layers), nn.LayerNorm(dec, eps=1e-6)
         self.head = nn.Linear(dec, n_out)
         self.register_buffer("place", sinusoids(shape.n_patches, dim), persistent=False)

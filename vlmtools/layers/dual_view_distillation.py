@@ -101,7 +101,8 @@ class DualViewDistillation(nn.Module):
         super().__init__()
         self.weights = weights
         self.spatial, self.frequency = (
-            CrossAttentionProjector(d_student, d_teacher, grid, n_heads, own_query, sharpness) for _ in range(2)
+            CrossAttentionProjector(d_student, d_teacher, grid, n_heads, own_query, sharpness)
+            for _ in range(2)
         )
 
     def forward(

@@ -55,7 +55,9 @@ class EmaCodebook(nn.Module):
             x: Vectors.
         """
         normal = self.norm(x)
-        distance = torch.cdist(normal, self.get_buffer("entries"), compute_mode="donot_use_mm_for_euclid_dist")
+        distance = torch.cdist(
+            normal, self.get_buffer("entries"), compute_mode="donot_use_mm_for_euclid_dist"
+        )
         nearest = distance.argmin(dim=1, keepdim=True)
         if self.training:
             self._move(normal, F.one_hot(nearest[:, 0], len(distance[0])).to(x))

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from transformers.cache_utils import Cache, DynamicLayer
 
 
-def heavy_mask(scores: Float[Tensor, "batch head query key"], budget: int) -> Bool[Tensor, "batch head query key"]:
+def heavy_mask(
+    scores: Float[Tensor, "batch head query key"], budget: int
+) -> Bool[Tensor, "batch head query key"]:
     """Who is seen when every query may keep `budget` keys; a key once dropped never comes back.
 
     The first `budget` queries are open on the first `budget` keys: join the result with the causal mask.
@@ -44,7 +46,9 @@ def received_attention(weights: Float[Tensor, "batch head query key"]) -> Float[
     return weights.sum(dim=2)
 
 
-def kept_keys(score: Float[Tensor, "batch head key"], heavy: int, recent: int) -> Int[Tensor, "batch head kept"]:
+def kept_keys(
+    score: Float[Tensor, "batch head key"], heavy: int, recent: int
+) -> Int[Tensor, "batch head kept"]:
     """Positions that stay, in their order: the `heavy` best of the older keys and the last `recent`.
 
     Args:
@@ -66,7 +70,9 @@ class _HeavyLayer(DynamicLayer):  # type: ignore[misc]
         self.heavy, self.recent, self.n_seen = heavy, recent, 0
         self.score: Tensor | None = None
 
-    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
         keys, values = super().update(key_states, value_states, *args, **kwargs)
         self.n_seen += key_states.shape[-2]
         return keys, values
@@ -98,7 +104,9 @@ class _HeavyLayer(DynamicLayer):  # type: ignore[misc]
         self.n_seen, self.score = 0, None
 
     def crop(self, max_length: int) -> None:
-        raise NotImplementedError("Dropped keys cannot come back. Use a DynamicCache for assisted generation.")
+        raise NotImplementedError(
+            "Dropped keys cannot come back. Use a DynamicCache for assisted generation."
+        )
 
 
 class HeavyHitterCache(Cache):  # type: ignore[misc]
@@ -152,7 +160,9 @@ def watch(cache: HeavyHitterCache, attention: Sequence[nn.Module]) -> Iterator[H
 def _teller(cache: HeavyHitterCache, layer: int) -> Any:
     def tell(_: nn.Module, __: Any, output: Any) -> None:
         if output[1] is None:
-            raise ValueError("The attention gives no weights. Call model.set_attn_implementation('eager') first.")
+            raise ValueError(
+                "The attention gives no weights. Call model.set_attn_implementation('eager') first."
+            )
         cache.observe(output[1], layer)
 
     return tell

@@ -61,7 +61,9 @@ def high_order_loss(
         tau: Divides the means; 1 leaves them.
         log_target: True repeats the official formula, which reads probabilities as logarithms.
     """
-    ours, theirs = (edge_mean(logits.softmax(dim=1), incidence)[chosen] / tau for logits in (student, teacher))
+    ours, theirs = (
+        edge_mean(logits.softmax(dim=1), incidence)[chosen] / tau for logits in (student, teacher)
+    )
     return F.kl_div(ours.log(), theirs, reduction="batchmean", log_target=log_target)
 
 

@@ -18,7 +18,9 @@ OFFICIAL_NAMES: tuple[tuple[str, str | None], ...] = (
 )
 
 
-def kl_to_normal(mean: Float[Tensor, "*batch dim"], log_variance: Float[Tensor, "*batch dim"]) -> Float[Tensor, ""]:
+def kl_to_normal(
+    mean: Float[Tensor, "*batch dim"], log_variance: Float[Tensor, "*batch dim"]
+) -> Float[Tensor, ""]:
     """Divergence from a standard normal, summed as a mean over the width, then averaged.
 
     Args:

@@ -1,7 +1,7 @@
 """Bottleneck weights for many tasks and layers from two small hypernetworks, grown by Kronecker products.
 
-No code of Polyhistor has been published: this is our reading of its figures. The order of the product, one rank for all,
-no biases and separate layer embeddings for each position and projection are our choices.
+No code of Polyhistor has been published: this is our reading of its figures. The order of the product, one rank for
+all, no biases and separate layer embeddings for each position and projection are our choices.
 
 Reference: Polyhistor, NeurIPS 2022, arXiv:2210.03265.
 """
@@ -43,7 +43,7 @@ def grown(template: Float[Tensor, "d n"], kernel: Float[Tensor, "s s"], kernel_f
 def bottleneck(
     x: Float[Tensor, "*batch d"], down: Float[Tensor, "d n"], up: Float[Tensor, "d n"]
 ) -> Float[Tensor, "*batch d"]:
-    """x + up(GELU(down(x))), without biases.
+    """Add up(GELU(down(x))) to x, without biases.
 
     Args:
         x: States.

@@ -33,7 +33,10 @@ class _Layer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         normal = self.norm(x)
-        q, k, v = (part(normal).unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for part in (self.q, self.k, self.v))
+        q, k, v = (
+            part(normal).unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
+            for part in (self.q, self.k, self.v)
+        )
         mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
         y: Tensor = self.skip(x) + self.out(mixed)
         return y
@@ -53,7 +56,9 @@ class NeighbourReader(nn.Module):
         super().__init__()
         wide = 2 * dim
         self.embed = nn.Linear(d_in, dim)
-        self.layers = nn.ModuleList(_Layer(dim if index == 0 else wide, wide, n_heads) for index in range(n_layers))
+        self.layers = nn.ModuleList(
+            _Layer(dim if index == 0 else wide, wide, n_heads) for index in range(n_layers)
+        )
         self.norm, self.score = nn.LayerNorm(wide), nn.Linear(2 * wide, 1)
 
     def forward(self, x: Float[Tensor, "batch token d_in"]) -> Float[Tensor, "batch wide"]:

@@ -193,7 +193,12 @@ class SideNetwork(nn.Module):
         return SideFeatures(tuple(maps), normal, self.head(normal))
 
     def _stage(
-        self, stage: int, feature: Tensor, states: Sequence[tuple[Tensor, Tensor]], start: int, grid: tuple[int, int]
+        self,
+        stage: int,
+        feature: Tensor,
+        states: Sequence[tuple[Tensor, Tensor]],
+        start: int,
+        grid: tuple[int, int],
     ) -> Tensor:
         bridge, size = self.bridges[str(stage)], feature.shape[2:]
         x = feature.flatten(2).transpose(1, 2)
@@ -201,7 +206,11 @@ class SideNetwork(nn.Module):
         for index, (block, (meta, patches)) in enumerate(zip(blocks, states, strict=True), start + 1):
             # bridging before resizing gives the same numbers as the reverse, and is cheaper
             as_map = bridge(patches).transpose(1, 2).unflatten(2, grid)
-            resized = F.interpolate(as_map, size=size, mode="bilinear", align_corners=False).flatten(2).transpose(1, 2)
+            resized = (
+                F.interpolate(as_map, size=size, mode="bilinear", align_corners=False)
+                .flatten(2)
+                .transpose(1, 2)
+            )
             own = self.meta_norms[str(index)](bridge(meta))
             x = block(x, torch.cat([own, resized.mean(dim=1, keepdim=True)], dim=1), resized)
         out: Tensor = self.norms[str(stage)](x).transpose(1, 2).reshape(feature.shape)

@@ -49,9 +49,7 @@ def compositional_index(
     return per_task, float(np.mean(list(per_task.values())))
 
 
-def efficiency_length(
-    quadratic: tuple[float, float, float], linear: tuple[float, float]
-) -> float | None:
+def efficiency_length(quadratic: tuple[float, float, float], linear: tuple[float, float]) -> float | None:
     """Length from which on a linear method costs less than plain attention; None where it never does.
 
     Args:
