@@ -387,6 +387,18 @@ def test_pictures_over_a_filled_cache_are_refused() -> None:
             model.generate(**batch, **PLAIN, past_key_values=out.past_key_values)
 
 
+def test_going_on_with_the_mask_of_the_whole_prompt_is_refused() -> None:
+    from transformers import DynamicCache
+
+    model, batch = tiny("llava"), inputs("llava")
+    cache = DynamicCache(config=model.config.get_text_config(decoder=True))
+    with First(keep=0.5).attach(model), torch.no_grad():
+        model(**batch, past_key_values=cache, use_cache=True)
+        longer = torch.ones(1, batch["input_ids"].shape[1] + 1, dtype=torch.long)
+        with pytest.raises(BadInput, match=r"shortened to 9 by"):
+            model(input_ids=torch.tensor([[5]]), attention_mask=longer, past_key_values=cache)
+
+
 def test_labels_and_logits_of_a_plain_pass_are_short_together() -> None:
     model, batch = tiny("llava"), inputs("llava")
     with First(keep=3).attach(model):
