@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from places import cases, data_roots
+from places import cases, data_roots, published
 from vlmtools.benchmarks.chair import Chair
 
 from vlmtools.benchmarks._captions import degenerate, recall_matched, repetition, whole_sentences
@@ -23,6 +23,12 @@ def rows_of(captions: dict[str, str], truth: dict[str, list[str]], **setting: st
     return score_answers(Chair(**setting), samples, {id: Said(text) for id, text in captions.items()})
 
 
+def truth(path: Path) -> Path:
+    """The pictures' objects: beside the captions, else where the published ones are."""
+    beside = sorted(path.parents[1].glob("*gt_objects*"))
+    return beside[0] if beside else published("chair/coco_gt_objects.json.gz")
+
+
 def read(path: Path) -> Any:
     raw = path.read_bytes()
     return (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode()
@@ -31,20 +37,21 @@ def read(path: Path) -> Any:
 @pytest.mark.golden
 @pytest.mark.parametrize("path", cases(data_roots(), "chair/captions/*.jsonl*"))
 def test_every_caption_file_gives_the_official_numbers(path: Path) -> None:
-    folder = path.parents[1]
-    expected = json.loads((folder / "expected_overall_full_precision.json").read_text())
+    beside = path.parents[1] / "expected_overall_full_precision.json"
+    known = beside if beside.is_file() else published("chair/expected_overall_full_precision.json")
+    expected = json.loads(known.read_text())
     wanted = expected.get(path.name.removesuffix(".gz")) or expected.get(path.name)
     if wanted is None:
         pytest.skip(f"no expected numbers for {path.name}")
-    found = score_file(path, Chair(), next(iter(folder.glob("*gt_objects*"))), setting=QUICK)
+    found = score_file(path, Chair(), truth(path), setting=QUICK)
     assert {name: found.metrics[name].value for name in wanted} == pytest.approx(wanted, rel=0, abs=1e-15)
 
 
 @pytest.mark.golden
 @pytest.mark.parametrize("path", cases(data_roots(), "chair/expected_per_caption/*.jsonl*"))
 def test_every_caption_is_read_as_the_official_program_reads_it(path: Path) -> None:
-    folder = path.parents[1]
-    found = score_file(folder / "captions" / path.name, Chair(), folder, setting=QUICK)
+    captions = path.parents[1] / "captions" / path.name
+    found = score_file(captions, Chair(), truth(path), setting=QUICK)
     rows = {row.id: row.detail for row in found.rows}
     for line in read(path).splitlines():
         wanted = json.loads(line)

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from vlmtools.errors import BadInput
-from vlmtools.responders._rows import Row
+from vlmtools.responders._rows import _ID_NAMES, _TEXT_NAMES, Row
 from vlmtools.responders._tables import _bytes, _decoded, _json, _jsonl, _unzipped, read_table
 from vlmtools.types import Json
 
@@ -49,11 +49,12 @@ def read_json(path: Path) -> Json:
 
 
 def _is_lines(text: str) -> bool:
-    """Whether there are several lines and the first is a whole object."""
+    """Whether the first line is a whole object: one of several, or one that has the fields of an entry."""
     head, _, rest = text.strip().partition("\n")
-    if not (head.startswith("{") and rest.strip()):
+    if not head.startswith("{"):
         return False
     try:
-        return isinstance(json.loads(head), dict)
+        first = json.loads(head)
     except (ValueError, RecursionError):
         return False
+    return isinstance(first, dict) and bool(rest.strip() or first.keys() & {*_ID_NAMES, *_TEXT_NAMES})

@@ -264,10 +264,11 @@ def _exactly(test: Test, right: Test | None) -> Test:
     """The same test with McNemar's p, when the metric is the share of right or of wrong answers under another name."""
     if right is None:
         return test
-    pairs = ((test.value_a, right.value_a), (test.value_b, right.value_b))
-    same = all(abs(one - other) < 1e-12 for one, other in pairs)
-    opposite = all(abs(1 - one - other) < 1e-12 for one, other in pairs)
-    if not (same or opposite):
+    here, low, high = (test.value_a, test.value_b), *test.ci
+    same = (*here, low, high), (right.value_a, right.value_b, *right.ci)
+    opposite = (*(1 - value for value in here), -high, -low), same[1]
+    # The interval too: recall may equal accuracy by chance, but not in every resample.
+    if not (np.allclose(*same, rtol=0, atol=1e-9) or np.allclose(*opposite, rtol=0, atol=1e-9)):
         return test
     return replace(test, p=right.p, method=right.method, gained=right.gained, lost=right.lost)
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from vlmtools.benchmarks._answers_file import AnswersFile, read_answers
@@ -178,7 +178,6 @@ class Run:
             baseline: Answers of a baseline.
             record: Joined to the record.
         """
-        self._bind()
         controls = self.controls()
         answered, tally = self._collect(budget, progress)
         samples = by_id(self.asked.samples)
@@ -189,7 +188,8 @@ class Run:
             **(record or {}),
             "warnings": [*self._warnings(tally), *controls.get("warnings", [])],
         }
-        found = evaluation(self.asked.benchmark, samples, read, self.scoring, self._before(baseline), full)
+        setting = replace(self.scoring, partial=self.asking.partial or self.scoring.partial)
+        found = evaluation(self.asked.benchmark, samples, read, setting, self._before(baseline), full)
         used = _budget(self.store, [stored.keys[0] for stored in answered.values()])
         together = {**dict(found.record["controls"]), "model": controls, "tokens": used}
         return Evaluation(
@@ -204,6 +204,7 @@ class Run:
 
     def controls(self) -> dict[str, Json]:
         """What the model does with a blank and with a wrong picture; asked once, then read from the folder."""
+        self._bind()
         key = call_key(
             "control",
             {"model": dict(self.responder.identity()), "n": self.asking.n_probes, **self.asked.identity},

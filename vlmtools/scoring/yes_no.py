@@ -15,8 +15,9 @@ YesNo = Literal["yes", "no"]
 _WORDS = re.compile(r"[a-z']+")
 _NEGATIONS = re.compile(r"\b(?:no|not|none|nothing|never|without|isn't|aren't|doesn't|don't|cannot|can't)\b")
 _UNSURE = re.compile(
-    r"\b(?:not (?:sure|clear|certain|possible)|unclear|unsure|uncertain|cannot (?:tell|determine|say|see|answer|be)"
-    r"|can't (?:tell|determine|say|answer)|unable|impossible|sorry|don't know|do not know|hard to (?:tell|say))\b"
+    r"\b(?:not (?:sure|clear|certain|possible)|unclear|unsure|uncertain|unable|impossible|sorry"
+    r"|(?:cannot|can't) (?:tell|determine|say|know|answer|be (?:determined|sure|certain|answered))"
+    r"|don't know|do not know|hard to (?:tell|say))\b"
 )
 _AFFIRMATIONS = re.compile(
     r"\b(?:there (?:is|are)|it (?:is|does|has)|correct|true|yeah|yep|yup|indeed|certainly)\b"
