@@ -41,6 +41,7 @@ class CvBench(Benchmark):
     headline: ClassVar[tuple[str, ...]] = ("overall", "2d", "3d")
     max_new_tokens: ClassVar[int] = 32
     id_fields: ClassVar[tuple[str, ...]] = ("id", "idx", "question_id")
+    text_fields: ClassVar[tuple[str, ...]] = ("prediction", "response", "text", "output", "answer")
     question_field: ClassVar[str] = "question"
 
     def samples(self, data: Path | None) -> Iterable[Sample]:

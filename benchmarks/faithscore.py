@@ -103,7 +103,7 @@ class Faithscore(Benchmark):
     def _read(self, sample: Sample, said: Said) -> Sequence[bool | None]:
         if said.verdicts:
             return [rule.read_check(reply, self.protocol) for reply in said.verdicts]
-        labels = said.fields.get("stage 2") or sample.extra["labels"]
+        labels = sample.extra["labels"]
         if labels or not sample.extra["facts"]:
             return rule.labels(labels, self.supported)
         raise BadInput(

@@ -13,6 +13,7 @@ from vlmtools.scoring import hallusionbench as rule
 from vlmtools.types import Json, Sample
 
 _FIELDS = ("category", "subcategory", "set_id", "figure_id", "question_id", "visual_input")
+_ID = ("category", "subcategory", "set_id", "figure_id", "question_id")
 _JUDGED = ("gpt4v_output_gpt_check", "correctness", "judge", "verdict")
 
 
@@ -120,6 +121,15 @@ class Hallusionbench(Benchmark):
         prompt = rule.judge_prompt(sample.prompt, str(sample.extra.get("gt_answer_details", "")), text)
         return (Sample("verdict", prompt),)
 
+    def unpack(
+        self, entry: Mapping[str, Json]
+    ) -> Sequence[tuple[str, str | None, Mapping[str, Json]]] | None:
+        """Official files repeat the question's fields; the id is made of them."""
+        if not all(name in entry for name in _ID):
+            return None
+        name = next((name for name in self.text_fields if name in entry), self.text_fields[0])
+        return [("_".join(str(entry[part]) for part in _ID), entry[name], entry)]
+
     def finish(self, rows: Sequence[Row]) -> Sequence[Row]:
         """Share out each figure and each pair over its rows, so that sums over rows count them once."""
         extra: dict[str, dict[str, float]] = defaultdict(dict)
@@ -170,7 +180,7 @@ def _share_out(
 
 def _sample(fields: Mapping[str, Json]) -> Sample:
     keys = {name: str(fields[name]) for name in _FIELDS}
-    id = "_".join(keys[name] for name in ("category", "subcategory", "set_id", "figure_id", "question_id"))
+    id = "_".join(keys[name] for name in _ID)
     where = fields.get("filename")
     return Sample(
         id,

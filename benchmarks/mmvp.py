@@ -45,6 +45,7 @@ class Mmvp(Benchmark):
     headline: ClassVar[tuple[str, ...]] = ("pair_accuracy", "accuracy")
     max_new_tokens: ClassVar[int] = 128
     id_fields: ClassVar[tuple[str, ...]] = ("id", "question_id", "Index", "index")
+    text_fields: ClassVar[tuple[str, ...]] = ("response", "text", "prediction", "output", "answer")
     question_field: ClassVar[str] = "question"
 
     def samples(self, data: Path | None) -> Iterable[Sample]:

@@ -18,6 +18,7 @@ def test_a_clear_letter_stands_alone_or_is_announced_or_is_the_text_of_one_choic
     assert mc.clear_letter("(a) Open", choices, "AB") == "A"
     assert mc.clear_letter("The door is closed.", choices, "AB") == "B"
     assert mc.clear_letter("Because it is open or closed", choices, "AB") is None
+    assert mc.clear_letter("The answer is a closed door.", choices, "AB") == "B"
     assert mc.clear_letter("", choices, "AB") is None
 
 

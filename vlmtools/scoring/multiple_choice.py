@@ -25,7 +25,7 @@ _FIRST = re.compile(r"[(\s]*([A-Za-z])[).\s]*")
 _BRACKETED = re.compile(r"\(([A-Za-z])\)")
 _ALONE = re.compile(r"(?:^|[\s:*\"'])([A-Za-z])(?=[.),:;*\"']|$)|^\s*([A-Z])(?=\s)")
 _ANNOUNCED = re.compile(
-    r"\b(?:answer|option|choice)\b(?:\s+(?:is|would be))?\s*:?\s*\*{0,2}\(?([A-Za-z])\b(?!')", re.IGNORECASE
+    r"(?i:\b(?:answer|option|choice)\b(?:\s+(?:is|would be))?\s*:?\s*)\*{0,2}(?:\(([A-Za-z])\)|([A-Z])\b(?!'))"
 )
 
 
