@@ -65,7 +65,7 @@ def test_a_caption_is_counted_by_hand() -> None:
     values = Chair().values(rows)
     assert values["CHAIRs"] == 1 and values["CHAIRi"] == 1 / 4 and values["Recall"] == 2 / 3
     assert values["Precision"] == 2 / 3 and values["F1"] == pytest.approx(2 / 3)
-    assert values["Len"] == 9 and values["Rep"] == 0 and rows[0].correct is False
+    assert values["Len"] == 10 and values["Rep"] == 0 and rows[0].correct is False
 
 
 def test_captions_that_say_nothing_are_told(tmp_path: Path) -> None:
