@@ -3,6 +3,7 @@
 Importing vlmtools loads neither torch nor transformers: each name below arrives on first use.
 
     vt.crosscheck(["a.jsonl", "b.jsonl"])     rank models without references
+    vt.evaluate("a.jsonl", "chair", data=…)   official numbers of a benchmark
     vt.load("llava-hf/llava-1.5-7b-hf")       a model with its processor
 """
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from vlmtools.crosscheck.api import crosscheck as crosscheck
     from vlmtools.crosscheck.ranking import Ranking as Ranking
     from vlmtools.crosscheck.run import CrossCheck as CrossCheck
+    from vlmtools.evaluate.api import evaluate as evaluate
     from vlmtools.types import Answers as Answers
     from vlmtools.types import Decoding as Decoding
     from vlmtools.types import Reply as Reply
@@ -34,14 +36,15 @@ _HOME = {
     "VLM": "vlmtools.vlm",
     "load": "vlmtools.vlm",
 }
-# `crosscheck` is not in this table: the package of that name is itself callable (see its __init__).
+_CALLABLE = ("crosscheck", "evaluate")
+"""Not in the table above: the packages of these names are themselves callable (see their __init__)."""
 
-__all__ = [*sorted([*_HOME, "crosscheck"]), "__version__"]
+__all__ = [*sorted([*_HOME, *_CALLABLE]), "__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "crosscheck":
-        return importlib.import_module("vlmtools.crosscheck")
+    if name in _CALLABLE:
+        return importlib.import_module(f"vlmtools.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'vlmtools' has no attribute {name!r}. It has: {', '.join(__all__)}.")
     return getattr(importlib.import_module(_HOME[name]), name)

@@ -204,7 +204,8 @@ def _exact(value: float, n: int, level: float) -> tuple[float, float]:
 
 
 def _inside(ends: tuple[float, float]) -> tuple[float, float]:
-    return max(0.0, ends[0]), min(1.0, ends[1])
+    low, high = np.clip(ends, 0.0, 1.0)  # NaN stays NaN
+    return float(low), float(high)
 
 
 def _number(value: float) -> float | None:
