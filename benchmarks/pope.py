@@ -60,7 +60,7 @@ class Pope(Benchmark):
     neutral: ClassVar[frozenset[str]] = frozenset({"yes_rate", *(f"yes_rate/{split}" for split in SPLITS)})
     max_new_tokens: ClassVar[int] = 64
     id_fields: ClassVar[tuple[str, ...]] = ("id", "question_id")
-    text_fields: ClassVar[tuple[str, ...]] = ("text", "answer", "response", "prediction", "output", "caption")
+    text_fields: ClassVar[tuple[str, ...]] = ("answer", "response", "prediction", "output", "caption", "text")
     question_field: ClassVar[str] = "question"
 
     def samples(self, data: Path | None) -> Iterable[Sample]:

@@ -200,3 +200,12 @@ def test_an_unknown_protocol_names_those_there_are() -> None:
 
 def test_settings_are_typed_behind_the_name() -> None:
     assert load_benchmark("pope:split=popular").settings == {"split": "popular", "source": "coco"}
+
+
+def test_a_question_repeated_beside_its_answer_is_not_taken_for_the_answer(tmp_path: Path) -> None:
+    question = {"question_id": 1, "image": "1.jpg", "text": "Is there no dog?", "label": "yes"}
+    (tmp_path / "coco_pope_random.json").write_text(json.dumps(question) + "\n")
+    answers = tmp_path / "answers.jsonl"
+    answers.write_text(json.dumps({**question, "answer": "Yes"}) + "\n")
+    found = score_file(answers, Pope(), tmp_path, setting=Scoring(n_boot=5))
+    assert found.rows[0].answer == "Yes" and found.metrics["accuracy"].value == 1.0

@@ -142,7 +142,7 @@ class Benchmark(ABC):
     """True: every item needs an answer before a number is printed. False: any subset may be scored (captions)."""
     id_fields: ClassVar[tuple[str, ...]] = ("id", "question_id")
     """Usual names of the id in answer files, tried in this order when the user names none."""
-    text_fields: ClassVar[tuple[str, ...]] = ("text", "answer", "response", "prediction", "output")
+    text_fields: ClassVar[tuple[str, ...]] = ("response", "prediction", "output", "text", "answer")
     """Usual names of the answer in answer files, tried in this order."""
     question_field: ClassVar[str] = ""
     """Set where official answer files carry no id and follow the order of the questions: the field of such a file that
