@@ -48,6 +48,11 @@ class Faithscore(Benchmark):
     neutral: ClassVar[frozenset[str]] = frozenset({"facts"})
     units: ClassVar[Mapping[str, str]] = {"facts": "facts per answer"}
     whole: ClassVar[bool] = False
+    id_fields: ClassVar[tuple[str, ...]] = (
+        "number",
+        "question_id",
+    )  # the annotation's `id` is a picture, and repeats
+    question_field: ClassVar[str] = "answer"
     text_fields: ClassVar[tuple[str, ...]] = ("answer", "text", "response", "output")
 
     def samples(self, data: Path | None) -> Iterable[Sample]:
@@ -73,6 +78,7 @@ class Faithscore(Benchmark):
                 "answer": row.fields.get("answer", ""),
                 "image": id,
             }
+            extra["question"] = extra["answer"]
             yield Sample(str(number), "", image=image, extra=extra)
 
     def questions(self, sample: Sample, text: str) -> Sequence[Sample]:

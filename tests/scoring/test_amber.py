@@ -93,7 +93,7 @@ def test_lemmas_are_the_shortest_of_wordnet(path):
 
 def test_a_word_that_is_no_noun_here_does_not_count():
     known = amber.vocabulary({"watch": [], "dog": [], "can": [], "ski": []})
-    found = amber.describe("The dogs watch a man who can ski near a watch.", ["dog"], [], known)
+    found = amber.describe("A dog that can ski is near a watch.", ["dog"], [], known)
     assert found.nouns == ("dog", "watch")
     assert found.hallucinated == ("watch",)
 
