@@ -24,7 +24,7 @@ N = 60
 def run(name: str, right: set[int], n: int = N, protocol: str = "official", **record: Any) -> Loaded:
     """A run over n questions, those in `right` answered well; four questions share a picture."""
     benchmark = Pope(protocol=protocol)
-    labels = {str(i): "yes" if i % 2 else "no" for i in range(n)}
+    labels = {str(i): "no" if i % 3 else "yes" for i in range(n)}
     samples = {i: Sample(i, f"Is there a {i}?", image=f"{int(i) // 4}.jpg", reference=labels[i],
                          extra={"split": "random"}) for i in labels}  # fmt: skip
     said = {
