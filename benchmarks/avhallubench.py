@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -82,7 +82,7 @@ class AvHalluBench(Benchmark):
                 raise BadInput(
                     f"{row.where}: an item has video_id, visual_description and audio_description. {self.get}"
                 )
-            shown = dict.fromkeys(kinds, f"{id}.mp4")
+            shown: dict[str, Any] = dict.fromkeys(kinds, f"{id}.mp4")
             yield Sample(id, PROMPTS[self.task], reference=" ".join(filter(None, wanted)), **shown)
 
     def score(self, sample: Sample, said: Said) -> Row:
