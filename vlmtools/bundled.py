@@ -35,6 +35,6 @@ def located(name: str) -> str:
     if wanted not in bundled():
         known = ", ".join(f"{PREFIX}{one}" for one in bundled()) or "none"
         raise UnknownName(
-            f"There is no bundled model {name!r}. There is: {known}.{suggest(wanted, bundled())}"
+            f"There is no bundled model {name!r}.{suggest(wanted, bundled())} Write it as one of: {known}."
         )
     return str(bundled()[wanted])

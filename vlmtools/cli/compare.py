@@ -8,6 +8,8 @@ import typer
 from vlmtools.cli import _options as opt
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from vlmtools.compare import Comparison
 
 
@@ -80,7 +82,7 @@ def _show(found: "Comparison", most: int) -> None:
     screen.print(settings if found.settings else "The settings of the runs do not differ.")
     for note in found.notes:
         screen.print(f"[yellow]Note:[/yellow] {escape(note)}")
-    screen.print(_tests(found))
+    screen.print(tests_table(found))
     screen.print(
         "p (Holm) is corrected for all tests above. Detectable is the smallest true difference these items would show "
         "with 80 % power."
@@ -98,7 +100,8 @@ def _show(found: "Comparison", most: int) -> None:
         )
 
 
-def _tests(found: "Comparison") -> object:
+def tests_table(found: "Comparison") -> "Table":
+    """The paired tests of a comparison as a table for the terminal."""
     from rich.markup import escape
     from rich.table import Table
 
