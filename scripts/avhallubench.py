@@ -13,8 +13,9 @@ Expected: per list a table of scores (0 to 1, lower is better) with words per de
 import argparse
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -54,7 +55,7 @@ def scores(
             continue
         if mode == "self" and not all(said.samples for one in sources for said in one.answers.values()):
             continue
-        settings = {"weights": weights} if mode == "explicit" else {"weights": "uniform"}
+        settings: dict[str, Any] = {"weights": weights if mode == "explicit" else "uniform"}
         ranking = vt.crosscheck(
             sources,
             items=items,
@@ -71,12 +72,13 @@ def scores(
 
 def correlations(table: Table) -> list[tuple[str, str, float]]:
     """(mode, kind, coefficient with RefCheck), where there are three systems or more."""
-    found = []
+    found: list[tuple[str, str, float]] = []
+    names = sorted(table["ref"])
+    trusted = np.array([table["ref"][name] for name in names])
     for mode in ("explicit", "self"):
-        if mode in table and len(table["ref"]) > 2:
-            names = sorted(table["ref"])
-            columns = [np.array([table[one][name] for name in names]) for one in (mode, "ref")]
-            found += [(mode, kind, float(coefficients(*columns, kind))) for kind in KINDS]
+        if mode in table and len(names) > 2:
+            values = np.array([table[mode][name] for name in names])
+            found += [(mode, kind, float(coefficients(values, trusted, kind))) for kind in KINDS]
     return found
 
 
@@ -85,9 +87,7 @@ def words(source: Recorded) -> float:
     return float(np.mean([len(said.text.split()) for said in source.answers.values()]))
 
 
-def show(
-    kind: tuple[str, ...], sources: Sequence[Recorded], table: Mapping[str, Mapping[str, float]]
-) -> None:
+def show(kind: tuple[str, ...], sources: Sequence[Recorded], table: Table) -> None:
     """Print one list."""
     print(f"\nInput: {'+'.join(kind) or 'not named'}; {len(sources)} systems")
     first = table["explicit"] if len(sources) > 2 else table["ref"]
@@ -101,7 +101,7 @@ def show(
         )
     if "self" not in table:
         print("self is left out: not every row has samples.")
-    for mode, coefficient, value in correlations(dict(table)):  # type: ignore[arg-type]
+    for mode, coefficient, value in correlations(table):
         print(f"{mode} with RefCheck, {coefficient}: {100 * value:.1f}")
 
 
