@@ -155,5 +155,5 @@ def test_a_name_and_settings_on_the_command_line_make_the_pruner(name: str) -> N
     from vlmtools.patches._files import parse_patch
 
     assert parse_patch(f"{name}:keep=0.25").keep == 0.25  # type: ignore[attr-defined]
-    counted = parse_patch(f"{name}:keep=64").keep  # type: ignore[attr-defined]
-    assert counted == 64 and isinstance(counted, int)
+    counted: Any = parse_patch(f"{name}:keep=64")
+    assert [counted.budget(n) for n in (9, 64, 576)] == [9, 64, 64]

@@ -376,7 +376,7 @@ def test_a_budget_out_of_range_is_refused(keep: Any) -> None:
 
 
 def test_a_share_and_a_count_mean_what_they_say() -> None:
-    assert [First(keep=one).budget(9) for one in (1.0, 0.5, 0.01, 3, 1, 100)] == [9, 4, 1, 3, 1, 9]
+    assert [First(keep=one).budget(9) for one in (1.0, 0.5, 0.01, 3, 3.0, 1, 100)] == [9, 4, 1, 3, 3, 1, 9]
 
 
 def test_pictures_over_a_filled_cache_are_refused() -> None:

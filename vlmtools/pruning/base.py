@@ -216,8 +216,13 @@ class TokenPruner(Patch):
         Args:
             n_tokens: Tokens of the view.
         """
-        wanted = round(self.keep * n_tokens) if isinstance(self.keep, float) else self.keep
+        wanted = round(self.keep * n_tokens) if self._is_share else int(self.keep)
         return max(1, min(n_tokens, wanted))
+
+    @property
+    def _is_share(self) -> bool:
+        """Text gives counts as floats too: 64.0 is 64 tokens, and 1.0 everything."""
+        return isinstance(self.keep, float) and self.keep <= 1
 
     @property
     def is_neutral(self) -> bool:
@@ -255,7 +260,8 @@ class TokenPruner(Patch):
         yield from Seam(self, live).install()
 
     def _check(self) -> None:
-        good = 0 < self.keep <= 1 if isinstance(self.keep, float) else self.keep >= 1
+        whole = not isinstance(self.keep, float) or self.keep.is_integer()
+        good = 0 < self.keep <= 1 if self._is_share else self.keep >= 1 and whole
         if isinstance(self.keep, bool) or not good:
             raise BadInput(
                 f"{self.name}: keep={self.keep!r} is neither a share above 0 and up to 1.0 nor a whole number of "
