@@ -10,14 +10,15 @@ Reference: CVPR 2022, arXiv:2205.02151.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Self
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
-from vlmtools.adapters._tower import connector_of, patch_embedding, vision_blocks
 
+from vlmtools.adapters._tower import connector_of, patch_embedding, vision_blocks
 from vlmtools.adapters.base import Adapter, Handle, Site, Sizes, attentions
 from vlmtools.errors import BadInput, CannotAttach
 from vlmtools.families._call import Call
@@ -185,10 +186,8 @@ class Dcal(Adapter):
         yield patch_embedding(host, vision_blocks(host)).register_forward_hook(begins)
         tower = host.get_encoder(modality="image")
         for one in attentions(host, "vision"):
-            yield tap(tower, one.module, lambda call, index=one.layer: self._watch(index, call))
-            yield one.o_proj.register_forward_pre_hook(
-                lambda _, args, index=one.layer: self._paired(index, args)  # type: ignore[misc]
-            )
+            yield tap(tower, one.module, partial(self._watch, one.layer))
+            yield one.o_proj.register_forward_pre_hook(partial(self._paired, one.layer))
         yield site.module.register_forward_pre_hook(read)
 
     def _watch(self, index: int, call: Call) -> None:
@@ -201,7 +200,7 @@ class Dcal(Adapter):
                 before = None if index == 0 else self.seen.rolled
                 self.seen.rolled = rollout(before, scores.softmax(dim=-1).mean(dim=1))
 
-    def _paired(self, index: int, args: Any) -> Any:
+    def _paired(self, index: int, _: nn.Module, args: Any) -> Any:
         call = self.seen.calls.pop(index, None)
         if call is None:
             return args
@@ -222,7 +221,8 @@ class Dcal(Adapter):
                 "patches before its connector, which this adapter cannot follow."
             )
         chosen = local_queries(response[:, n_first:], max(1, int(self.share * n_patches))) + kept
-        return layer(x, chosen)
+        read: Tensor = layer(x, chosen)
+        return read
 
     @classmethod
     def tiny(cls) -> Self:

@@ -80,7 +80,7 @@ class HicaVqa(Adapter):
                 f"level={self.level} of {self.n_levels}: levels, prompt vectors and heads count from 1."
             )
 
-    def find(self, host: nn.Module) -> Sequence[Site]:
+    def find(self, host: Any) -> Sequence[Site]:
         """The connector."""
         if image_token(getattr(host, "config", None)) is None or not hasattr(host, "get_input_embeddings"):
             raise CannotAttach(
@@ -98,10 +98,10 @@ class HicaVqa(Adapter):
         """Prompts, fusion, decoders."""
         return _Levels(sizes["dim"], self.n_levels, self.n_prompt, self.n_heads, self.n_answers)
 
-    def wire(self, host: nn.Module, site: Site, layer: _Levels) -> Iterator[Handle]:
+    def wire(self, host: Any, site: Site, layer: _Levels) -> Iterator[Handle]:
         """Hear the question, change the picture."""
         token = image_token(host.config)
-        words: Any = host.get_input_embeddings()  # type: ignore[operator]
+        words: Any = host.get_input_embeddings()
 
         def hear(_: nn.Module, __: Any, kwargs: Any) -> None:
             ids, labels, mask = (kwargs.get(k) for k in ("input_ids", "labels", "attention_mask"))
@@ -119,7 +119,8 @@ class HicaVqa(Adapter):
             image = output if output.dim() == 3 else output[None]
             text, is_text = self._question(image)
             fused, self.read = layer(image, text.to(image), is_text, self.level - 1)
-            return fused if output.dim() == 3 else fused[0]
+            changed: Tensor = fused if output.dim() == 3 else fused[0]
+            return changed
 
         yield host.register_forward_pre_hook(hear, with_kwargs=True)
         yield site.module.register_forward_hook(change)

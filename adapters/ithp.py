@@ -14,8 +14,8 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from vlmtools.adapters._tower import connector_of
 
+from vlmtools.adapters._tower import connector_of
 from vlmtools.adapters.base import Adapter, Handle, Site, Sizes, attentions
 from vlmtools.errors import BadInput, CannotAttach
 from vlmtools.layers.information_bottleneck import HierarchicalBottleneck
@@ -83,12 +83,12 @@ class Ithp(Adapter):
                 f"{'a' if connector is not None else 'no'} connector; at={self.at} needs that layer and a connector."
             )
         name = found[self.at].name.rpartition(".")[0]
-        widths = [one for one in connector.modules() if hasattr(one, "in_features")]
+        widths: list[Any] = [one for one in connector.modules() if hasattr(one, "in_features")]
         text = found[self.at].o_proj
         sizes = {
             "d_text": int(getattr(text, "out_features", 0)),
-            "d_first": int(widths[-1].out_features),  # type: ignore[arg-type]
-            "d_second": int(widths[0].in_features),  # type: ignore[arg-type]
+            "d_first": int(widths[-1].out_features),
+            "d_second": int(widths[0].in_features),
         }
         return [Site(name, host.get_submodule(name), sizes)]
 
@@ -114,15 +114,15 @@ class Ithp(Adapter):
         yield site.module.register_forward_pre_hook(enter, with_kwargs=True)
 
     def _squeezed(self, x: Tensor, layer: _Fusion, site: str) -> Tensor:
-        part, d = layer.bottleneck, (layer.bottleneck.first, layer.bottleneck.second)
+        part = layer.bottleneck
+        ends: list[Any] = [part.first.decoder[-3], part.second.decoder[-3]]
         sample = self.training or self.sample
         if self.seen:
             first, second = (
                 _pooled(self.seen[name], len(x)).expand(-1, x.shape[1], -1) for name in self.seen
             )
         else:  # a later token or a prompt without picture: nothing to predict
-            first, second = (x.new_zeros(1, 1, one.decoder[-3].out_features) for one in d)  # type: ignore[arg-type]
-            first, second = first.expand(*x.shape[:2], -1), second.expand(*x.shape[:2], -1)
+            first, second = (x.new_zeros(*x.shape[:2], int(one.out_features)) for one in ends)
         found = part(x, first.to(x), second.to(x), sample=sample)
         if self.seen:
             weight = 2 / max(self.beta + self.gamma, 1e-9)

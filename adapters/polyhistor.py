@@ -132,7 +132,9 @@ class Polyhistor(Adapter):
         if not attention or not mlp:
             return []
         # the last projection of the MLP is as wide as the block
-        widths = [one.out_features for one in children[mlp[0]].modules() if hasattr(one, "out_features")]
+        widths: list[Any] = [
+            one.out_features for one in children[mlp[0]].modules() if hasattr(one, "out_features")
+        ]
         return [(f"{name}.{key}", children[key], int(widths[-1])) for key in (attention[0], mlp[0])]
 
     def layer(self, sizes: Sizes) -> nn.Module:

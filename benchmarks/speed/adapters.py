@@ -63,9 +63,10 @@ def equal_lora(n: int, host: Any) -> Part:
         n: Trained parameters.
         host: The model.
     """
-    kind: Any = registry.load("vlmtools.adapters", "lora", Part)  # type: ignore[type-abstract]
+    kind: Any = registry.load("vlmtools.adapters", "lora", Part)
     per_rank = size(kind(rank=1), host)
-    return kind(rank=max(1, round(n / per_rank)))  # type: ignore[no-any-return]
+    found: Part = kind(rank=max(1, round(n / per_rank)))
+    return found
 
 
 def step(part: Part, host: Any, batch: Batch) -> tuple[float, float]:
@@ -89,7 +90,7 @@ def step(part: Part, host: Any, batch: Batch) -> tuple[float, float]:
         begin = time.perf_counter()
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda one: one):
             loss = _loss(host(**batch)) + part.aux_loss().to(next(host.parameters()).device)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         _wait()
         seconds = time.perf_counter() - begin
         weights |= {one.untyped_storage().data_ptr() for one in host.parameters()}

@@ -88,4 +88,4 @@ class CrossAttentionProjector(nn.Module):
         return mixed[..., 0].relu().transpose(1, 2)
 
     def _heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
+        return x.reshape(*x.shape[:-1], self.n_heads, -1).transpose(1, 2)

@@ -175,7 +175,9 @@ def inverse_cosine_transform(x: Float[Tensor, "*batch height width"]) -> Float[T
     Args:
         x: Coefficients.
     """
-    return torch.linalg.inv(_cosines(x.shape[-2], x)) @ x @ torch.linalg.inv(_cosines(x.shape[-1], x)).T
+    rows, columns = (torch.linalg.inv(_cosines(n, x)) for n in x.shape[-2:])
+    undone: Tensor = rows @ x @ columns.T
+    return undone
 
 
 def _cosines(n: int, like: Tensor) -> Tensor:

@@ -62,12 +62,14 @@ def kept_keys(
     return torch.cat([older, newest], dim=-1)
 
 
-class _HeavyLayer(DynamicLayer):  # type: ignore[misc]
+class _HeavyLayer(DynamicLayer):
     """Keys and values of one layer, and the attention they got."""
 
     def __init__(self, heavy: int, recent: int) -> None:
         super().__init__()
         self.heavy, self.recent, self.n_seen = heavy, recent, 0
+        self.keys: Tensor
+        self.values: Tensor
         self.score: Tensor | None = None
 
     def update(
@@ -80,7 +82,11 @@ class _HeavyLayer(DynamicLayer):  # type: ignore[misc]
     def observe(self, weights: Tensor) -> None:
         """Count the attention of this step and drop what is over the budget."""
         got = received_attention(weights.detach())
-        got = got.unflatten(1, (self.keys.shape[1], -1)).sum(dim=2)  # query heads that share a key head
+        n_batch, _, n_keys = got.shape
+        # query heads that share a key head count together
+        got = got.reshape(n_batch, self.keys.shape[1], -1, n_keys).sum(dim=2)
+            dim=2
+        )  # query heads that share a key head
         if self.score is not None:
             got[..., : self.score.shape[-1]] += self.score
         self.score = got
@@ -109,7 +115,7 @@ class _HeavyLayer(DynamicLayer):  # type: ignore[misc]
         )
 
 
-class HeavyHitterCache(Cache):  # type: ignore[misc]
+class HeavyHitterCache(Cache):
     """A cache for `generate(past_key_values=...)` that never holds more than `heavy` + `recent` keys after a step.
 
     The model must run with eager attention, and its attention weights must reach `observe`; `watch` sees to that.

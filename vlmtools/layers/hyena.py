@@ -33,7 +33,8 @@ def causal_convolution(
     n_seq = x.shape[-1]
     padded = 2 * n_seq  # a circular convolution this long never wraps round
     spectrum = torch.fft.rfft(x.float(), n=padded) * torch.fft.rfft(kernel.float(), n=padded)
-    return torch.fft.irfft(spectrum, n=padded)[..., :n_seq].to(x.dtype)
+    whole: Tensor = torch.fft.irfft(spectrum, n=padded)
+    return whole[..., :n_seq].to(x.dtype)
 
 
 def positions(n_max: int, width: int) -> Float[Tensor, "1 seq width"]:

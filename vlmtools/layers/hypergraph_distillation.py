@@ -24,7 +24,8 @@ def edge_mean(
 
 def entropy(logits: Float[Tensor, "node label"]) -> Float[Tensor, "node 1"]:
     """Entropy of each node's prediction, in nats."""
-    return torch.special.entr(logits.softmax(dim=-1)).sum(dim=-1, keepdim=True)
+    parts: Tensor = torch.special.entr(logits.softmax(dim=-1))
+    return parts.sum(dim=-1, keepdim=True)
 
 
 def edge_reliability(

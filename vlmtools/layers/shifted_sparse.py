@@ -90,9 +90,12 @@ def s2_attention(
         v: Values.
         group: Tokens per group; divides the length.
     """
-    half = q.shape[1] // 2
-    rolled = (torch.cat([x[:, :half], x[:, half:].roll(-(group // 2), dims=2)], dim=1) for x in (q, k, v))
-    grouped = (x.unflatten(2, (-1, group)).transpose(1, 2).flatten(0, 1) for x in rolled)
-    out = F.scaled_dot_product_attention(*grouped, is_causal=True)
-    out = out.unflatten(0, (q.shape[0], -1)).transpose(1, 2).flatten(2, 3)
+    half, (n_batch, n_heads, n_seq, width) = q.shape[1] // 2, q.shape
+
+    def grouped(x: Tensor) -> Tensor:
+        rolled = torch.cat([x[:, :half], x[:, half:].roll(-(group // 2), dims=2)], dim=1)
+        return rolled.reshape(n_batch, n_heads, n_seq // group, group, width).transpose(1, 2).flatten(0, 1)
+
+    out = F.scaled_dot_product_attention(grouped(q), grouped(k), grouped(v), is_causal=True)
+    out = out.reshape(n_batch, n_seq // group, n_heads, group, width).transpose(1, 2).flatten(2, 3)
     return torch.cat([out[:, :half], out[:, half:].roll(group // 2, dims=2)], dim=1)
