@@ -95,9 +95,7 @@ class PAdapter(Adapter):
 
     def _plain_sites(self, host: nn.Module) -> list[Site]:
         found = [one for one in attentions(host, self.tower) if not one.cross]
-        return [
-            Site(one.name, one.module, _sizes("self", one.o_proj.out_features, one.n_heads)) for one in found
-        ]
+        return [Site(one.name, one.module, _sizes("self", _width(one.o_proj), one.n_heads)) for one in found]
 
     def _fits(self, site: Site) -> None:
         dim, n_heads = site.sizes["dim"], site.sizes["n_heads"]
@@ -293,3 +291,7 @@ def _heads_side_by_side(value: Tensor, module: Any) -> Tensor:
 def _spread(values: Tensor, module: Any) -> Tensor:
     full = values.repeat_interleave(getattr(module, "num_key_value_groups", 1), 1)
     return full.transpose(1, 2).flatten(2)
+
+
+def _width(o_proj: Any) -> int:
+    return int(o_proj.out_features)

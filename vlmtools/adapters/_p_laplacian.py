@@ -33,7 +33,8 @@ def edge_weights(
     step = (a + TINY).sqrt()[..., None] * (columns[..., None, :, :] - rows[..., None, :]) + TINY
     norm = step.norm(dim=-1)
     if not same:
-        return a * norm ** (p - 2)
+        plain: Tensor = a * norm ** (p - 2)
+        return plain
     diagonal = own(a)
     # the norm is a constant there; autograd would send large opposite terms through it
     norm = torch.where(diagonal, TINY * math.sqrt(rows.shape[-1]), norm)
@@ -86,7 +87,8 @@ def smooth_paper(a: Map, rows: Rows, columns: Columns, p: Tensor | float, mu: Te
     weights = a * (near * rows[..., None, :] - far * columns[..., None, :, :] + TINY).norm(dim=-1) ** (p - 2)
     ratio = 2 * mu / p
     alpha = 1 / ((weights / d_row).sum(-1, keepdim=True) + ratio)
-    return alpha * (weights / (d_row * d_column).sqrt()) @ columns + alpha * ratio * rows
+    message: Tensor = alpha * (weights / (d_row * d_column).sqrt()) @ columns
+    return message + alpha * ratio * rows
 
 
 class PLayer(nn.Module):
