@@ -85,8 +85,6 @@ class _HeavyLayer(DynamicLayer):
         n_batch, _, n_keys = got.shape
         # query heads that share a key head count together
         got = got.reshape(n_batch, self.keys.shape[1], -1, n_keys).sum(dim=2)
-            dim=2
-        )  # query heads that share a key head
         if self.score is not None:
             got[..., : self.score.shape[-1]] += self.score
         self.score = got
