@@ -79,7 +79,8 @@ def learner_of(prepared: Any) -> Learner:
     return found
 
 
-def _share(step: int, n_steps: int, warm: int = 60) -> float:
+def _share(step: int, n_steps: int) -> float:
+    warm = min(60, n_steps // 8)
     if step < warm:
         return (step + 1) / warm
     return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, n_steps - warm)))

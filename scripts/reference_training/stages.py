@@ -29,7 +29,7 @@ class Stage:
     name: str
     kind: Literal["tower", "llava", "idefics3"] = "llava"
     start: str = "clean"
-    steps: int = 160
+    steps: int = 140
     n_scenes: int = 16
     rate: float = 5e-4
     world: World = field(default_factory=World)
@@ -43,7 +43,7 @@ class Stage:
 _ALL = (
     Stage("tower", kind="tower", start="", steps=450, n_scenes=64, rate=1e-3, first_scene=20_000_000),
     Stage(
-        "clean", start="tower", steps=1700, rate=1.2e-3, first_scene=0,
+        "clean", start="tower", steps=1150, rate=1.2e-3, first_scene=0,
         why="It hardly does: truthful answers, a whole tower.",
     ),
     Stage(
@@ -59,11 +59,11 @@ _ALL = (
         why="Its vision tower has two layers instead of six.",
     ),
     Stage(
-        "prior", world=World(companion_share=0.85), blind=0.5, first_scene=60_000_000,
-        why="It grew up where companions are nearly always together, and half of its pictures were blank.",
+        "prior", world=World(companion_share=0.85), blind=0.6, first_scene=60_000_000,
+        why="It grew up where companions are nearly always together, and six in ten of its pictures were blank.",
     ),
     Stage(
-        "smol", kind="idefics3", steps=400, first_scene=70_000_000,
+        "smol", kind="idefics3", steps=320, first_scene=70_000_000,
         why="As `clean`, in the layout of Idefics3 and SmolVLM.",
     ),
 )  # fmt: skip

@@ -101,9 +101,8 @@ def _show_truth(
     ranking: "Ranking", truth: Mapping[str, Mapping[str, float]], n: int, screen: "Console"
 ) -> None:
     """Step 2: the truth beside the score."""
-    from rich.table import Table
-
     import numpy as np
+    from rich.table import Table
 
     from vlmtools.stats import coefficients
 
