@@ -69,7 +69,8 @@ def smooth(
     ratio = 2 * mu / p
     alpha = 1 / (weights.sum(-1, keepdim=True) + ratio)
     message = (alpha * weights) @ columns
-    return message + alpha * ratio * rows if keep else message
+    kept: Tensor = alpha * ratio * rows
+    return message + kept if keep else message
 
 
 def smooth_paper(a: Map, rows: Rows, columns: Columns, p: Tensor | float, mu: Tensor | float) -> Rows:
@@ -88,7 +89,8 @@ def smooth_paper(a: Map, rows: Rows, columns: Columns, p: Tensor | float, mu: Te
     ratio = 2 * mu / p
     alpha = 1 / ((weights / d_row).sum(-1, keepdim=True) + ratio)
     message: Tensor = alpha * (weights / (d_row * d_column).sqrt()) @ columns
-    return message + alpha * ratio * rows
+    kept: Tensor = alpha * ratio * rows
+    return message + kept
 
 
 class PLayer(nn.Module):
