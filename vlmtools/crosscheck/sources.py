@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from vlmtools.responders.recorded import Recorded, read_sources
 from vlmtools.types import Responder, Sample
 
 Source = str | Path | Responder
+_PLUS = re.compile(r"\+(?=[A-Za-z_])")
 TABLES = (".jsonl", ".json", ".csv", ".tsv")
 
 
@@ -48,7 +50,8 @@ def responder(spec: str, **options: Any) -> Responder:
     """One model or server by name.
 
     Args:
-        spec: `server:MODEL@URL`, a local folder with a `config.json`, or a hub id such as `org/name`.
+        spec: `server:MODEL@URL`, a local folder with a `config.json`, a hub id such as `org/name`, or `reference:NAME`;
+            patches and pruners follow after plus signs.
         options: Passed on to the class that fits, those that it does not know are left out.
     """
     if spec.startswith("server:"):
@@ -57,7 +60,35 @@ def responder(spec: str, **options: Any) -> Responder:
         return Server.parse(spec, **_known(Server, options))
     from vlmtools.responders.hf import HF
 
-    return HF(spec, **_known(HF, options))
+    model, changes = unchanged(spec)
+    return HF(model, **_known(HF, options | changes))
+
+
+def unchanged(spec: str) -> tuple[str, dict[str, Any]]:
+    """A model and what is put on it: `reference:clean+vhr:strength=2+hiprune:keep=0.5`.
+
+    Args:
+        spec: Name or folder of a model, then a plus sign before each patch or pruner.
+
+    Returns:
+        The model, and `patches` and `prune` as `HF` takes them; nothing where there is no plus sign.
+
+    Raises:
+        UnknownName: There is no such patch or pruner.
+        BadInput: It has no such setting, or there are two pruners.
+    """
+    model, *names = _PLUS.split(spec)
+    if not names or Path(spec).exists():
+        return spec, {}
+    from vlmtools.patches._files import parse_patches
+    from vlmtools.pruning.base import TokenPruner
+
+    changes = parse_patches(names)
+    pruners = [one for one in changes if isinstance(one, TokenPruner)]
+    if len(pruners) > 1:
+        raise BadInput(f"{spec!r} has {len(pruners)} pruners. Tokens are chosen once: keep one of them.")
+    patches = [one for one in changes if one not in pruners]
+    return model, {"patches": patches} | ({"prune": pruners[0]} if pruners else {})
 
 
 def _known(kind: type, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -79,7 +110,7 @@ def _open(source: Source, fields: dict[str, str], model: dict[str, Any]) -> Sequ
             f"The folder {name!r} is neither a model (no config.json) nor a run (no run.json). "
             "Give a model folder, a run folder, or files such as answers/*.jsonl."
         )
-    if path.is_dir() or _is_hub_id(name):
+    if path.is_dir() or _is_hub_id(_PLUS.split(name)[0]) or Path(_PLUS.split(name)[0]).is_dir():
         return [responder(name, **model)]
     raise BadInput(
         f"There is no source {name!r}. A source is a file of answers (.jsonl, .csv, .tsv, .json, also .gz), a run "
