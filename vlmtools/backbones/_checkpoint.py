@@ -108,7 +108,11 @@ def load_into(
     """
     own = model.state_dict()
     given = state if set(state) == set(own) else renamed(state, rules)
-    given = {name: value for name, value in given.items() if not any(re.search(p, name) for p in recomputed)}
+    given = {
+        name: _as_linear(value, own.get(name))
+        for name, value in given.items()
+        if not any(re.search(pattern, name) for pattern in recomputed)
+    }
     fitting = {name: value for name, value in given.items() if name in own and own[name].shape == value.shape}
     report = Loaded(
         len(fitting),
@@ -123,6 +127,17 @@ def load_into(
         )
     model.load_state_dict(fitting, strict=False)
     return report
+
+
+def _as_linear(given: Tensor, own: Tensor | None) -> Tensor:
+    """The same numbers in another shape if only axes of length 1 differ: a 1 x 1 convolution is a matrix."""
+    if own is None or _long_axes(given) != _long_axes(own) or given.ndim == own.ndim:
+        return given
+    return given.reshape(own.shape)
+
+
+def _long_axes(x: Tensor) -> list[int]:
+    return [side for side in x.shape if side != 1]
 
 
 def _shapes(name: str, given: Tensor, own: Tensor) -> str:

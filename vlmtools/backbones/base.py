@@ -25,7 +25,7 @@ class Variant:
 
     Args:
         args: Constructor arguments that make it.
-        params: Published parameter count of the classifier with 1000 classes, exact; None when not known.
+        params: Parameters of the authors' model with these arguments, exact; None when not known.
         top1: ImageNet-1k top-1 accuracy in percent as the authors state it; None when not known.
         size: Side of the training images in pixels.
         licence: Licence of the authors' repository.
@@ -178,9 +178,27 @@ class Backbone(nn.Module, ABC):
             )
         maps = self.forward_stages(x, max(chosen) + 1 if stop_early else None)
         last = len(self.feature_info) - 1
-        wanted = [self.norm(maps[index]) if norm and index == last else maps[index] for index in chosen]
+        wanted = [self.norm_map(maps[index]) if norm and index == last else maps[index] for index in chosen]
         shaped = [one.flatten(2).transpose(1, 2) if output_fmt == "NLC" else one for one in wanted]
-        return shaped if intermediates_only else (self.norm(maps[-1]), shaped)
+        return shaped if intermediates_only else (self.features_of(x, maps), shaped)
+
+    def norm_map(self, x: Tensor) -> Tensor:
+        """The last map, normalised.
+
+        Args:
+            x: Map.
+        """
+        out: Tensor = self.norm(x)
+        return out
+
+    def features_of(self, x: Tensor, maps: list[Tensor]) -> Tensor:
+        """What `forward_features` gives, without computing the maps again where that can be avoided.
+
+        Args:
+            x: Images.
+            maps: What `forward_stages` gave.
+        """
+        return self.norm_map(maps[-1])
 
     def stage_indices(self, indices: int | Sequence[int] | None) -> list[int]:
         """Stage numbers from 0, sorted as asked.

@@ -134,7 +134,9 @@ class BiFormer(Backbone):
                 block = _Block(dim, mixer, int(dim * mlp_ratios[stage]), rate, before_attn_dwconv, pre_norm)
                 block.scale_branches(layer_scale_init_value)
                 blocks.append(block)
-            self.stages.append(_Stage(embed(embed_dim[stage - 1] if stage else in_chans, dim, stage == 0), blocks))
+            self.stages.append(
+                _Stage(embed(embed_dim[stage - 1] if stage else in_chans, dim, stage == 0), blocks)
+            )
         self.norm = nn.BatchNorm2d(self.num_features)
         self.head = linear_head(self.num_features, num_classes)
         self.apply(small_normal)
@@ -224,7 +226,7 @@ class _FullAttention(nn.Module):
         self.lepe = nn.Conv2d(dim, dim, kernel, padding=kernel // 2, groups=dim) if kernel else None
 
     def forward(self, x: Tensor) -> Tensor:
-        batch, height, width, dim = x.shape
+        batch, height, width, _ = x.shape
         q, k, v = self.qkv(x).reshape(batch, height * width, 3, self.n_heads, -1).permute(2, 0, 3, 1, 4)
         seen = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(x.shape)
         if self.lepe is not None:

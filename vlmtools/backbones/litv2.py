@@ -14,7 +14,11 @@ from vlmtools.layers.drop_path import DropPath
 from vlmtools.layers.hilo import HiLo
 
 _S = Variant(
-    MappingProxyType({"alpha": 0.9}), params=27_844_000, top1=82.0, licence="Apache-2.0", source="ziplab/LITv2"
+    MappingProxyType({"alpha": 0.9}),
+    params=27_844_000,
+    top1=82.0,
+    licence="Apache-2.0",
+    source="ziplab/LITv2",
 )
 _M = sized(_S, args={"depths": (2, 2, 18, 2)}, params=48_830_368, top1=83.3)
 _B = sized(_M, args={"embed_dim": 128, "num_heads": (4, 8, 16, 32)}, params=86_520_704, top1=83.6)
@@ -123,7 +127,11 @@ class _Stem(nn.Module):
 class _Merge(nn.Module):
     def __init__(self, dim_in: int, dim: int) -> None:
         super().__init__()
-        self.dconv, self.norm_layer, self.act = DeformConv2d(dim_in, dim, 2, 2), nn.BatchNorm2d(dim), nn.GELU()
+        self.dconv, self.norm_layer, self.act = (
+            DeformConv2d(dim_in, dim, 2, 2),
+            nn.BatchNorm2d(dim),
+            nn.GELU(),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.act(self.norm_layer(self.dconv(x)))

@@ -28,7 +28,7 @@ def deform_conv2d(
 
     Reference: arXiv:1703.06211, eq. 2; arXiv:1811.11168, eq. 1
     """
-    batch, channels, height, width = x.shape
+    batch = x.shape[0]
     n_rows, n_columns = weight.shape[-2:]
     h, w = offset.shape[-2:]
     shifts = offset.reshape(batch, n_rows * n_columns, 2, h, w).float()
@@ -80,9 +80,15 @@ def _grid(
     n_rows: int, n_columns: int, h: int, w: int, stride: int, padding: int, device: torch.device
 ) -> Tensor:
     """(tap, down/right, h, w): where every tap lies without offsets."""
-    down = torch.arange(h, device=device)[None, :] * stride - padding + torch.arange(n_rows, device=device)[:, None]
+    down = (
+        torch.arange(h, device=device)[None, :] * stride
+        - padding
+        + torch.arange(n_rows, device=device)[:, None]
+    )
     right = (
-        torch.arange(w, device=device)[None, :] * stride - padding + torch.arange(n_columns, device=device)[:, None]
+        torch.arange(w, device=device)[None, :] * stride
+        - padding
+        + torch.arange(n_columns, device=device)[:, None]
     )
     shape = (n_rows, n_columns, h, w)
     pair = [down[:, None, :, None].expand(shape), right[None, :, None, :].expand(shape)]

@@ -1,0 +1,183 @@
+"""Building blocks against the numbers of the authors' own modules."""
+
+import pytest
+import torch
+from golden_case import assert_close, found, read
+
+from vlmtools.layers.criss_cross import CrissCrossAttention
+from vlmtools.layers.dual_branch_attention import DualBranchAttention, QueryBlock
+from vlmtools.layers.eca import ECA
+from vlmtools.layers.halo_attention import HaloAttention
+from vlmtools.layers.msa_conv import MSAConv2d
+from vlmtools.layers.position_channel_attention import (
+    AttentionStage,
+    ChannelAttention,
+    FuseConvs,
+    PositionAttention,
+)
+from vlmtools.layers.scale_region_attention import ScaleAttention, ScaleBlock, region_index
+from vlmtools.layers.selective_attention import SelectiveAttention
+
+
+@pytest.mark.golden
+@found("eca")
+def test_efficient_channel_attention(path):
+    case = read(path)
+    layer = ECA(*case.args)
+    layer.load_state_dict(case.state)
+    assert_close(layer(case.inputs["x"]), case.outputs["y"])
+
+
+@pytest.mark.golden
+@found("ccnet")
+def test_criss_cross_attention_in_one_pass_and_in_two(path):
+    case = read(path)
+    layer = CrissCrossAttention(*case.args)
+    layer.load_state_dict(case.state)
+    for name, expected in case.outputs.items():
+        n_passes = int(name.removeprefix("y_r"))
+        assert_close(layer(case.inputs["x"], n_passes), expected, name)
+
+
+@pytest.mark.golden
+@found("halonet", "halo_attention*")
+def test_halo_attention_with_the_mask_of_the_reimplementation(path):
+    case = read(path)
+    layer = HaloAttention(**case.args, inverted_mask=True)
+    layer.load_state_dict({key.removeprefix("rel_pos_emb."): value for key, value in case.state.items()})
+    assert_close(layer(case.inputs["x"]), case.outputs["y"])
+
+
+@pytest.mark.golden
+@found("msaconv")
+def test_msa_conv(path):
+    case = read(path)
+    layer = MSAConv2d(**case.args)
+    layer.load_state_dict(case.state)
+    assert_close(layer(case.inputs["x"]), case.outputs["y"])
+
+
+def test_two_criss_cross_passes_reach_every_pixel_and_one_does_not():
+    torch.manual_seed(0)
+    layer = CrissCrossAttention(8, reduction=4)
+    torch.nn.init.ones_(layer.gamma)
+    x = torch.randn(1, 8, 4, 5, requires_grad=True)
+    for n_passes, reached in ((1, 4 + 5 - 1), (2, 20)):
+        (gradient,) = torch.autograd.grad(layer(x, n_passes)[0, :, 1, 2].sum(), x)
+        assert int((gradient.abs().sum(1) > 0).sum()) == reached
+
+
+def test_a_halo_that_covers_the_map_is_full_attention():
+    torch.manual_seed(0)
+    layer = HaloAttention(8, block_size=2, halo_size=2, dim_head=4, heads=2)
+    torch.nn.init.zeros_(layer.rel_height)
+    torch.nn.init.zeros_(layer.rel_width)
+    x = torch.randn(1, 8, 4, 4)
+    tokens = x.flatten(2).transpose(1, 2)
+    q = layer.to_q(tokens).reshape(1, 16, 2, 4).transpose(1, 2)
+    k, v = layer.to_kv(tokens).reshape(1, 16, 4, 4).transpose(1, 2).chunk(2, dim=1)
+    full = torch.nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+    expected = layer.to_out(full).transpose(1, 2).reshape(x.shape)
+    torch.testing.assert_close(layer(x), expected)
+
+
+def test_a_map_that_is_not_made_of_blocks_is_refused():
+    with pytest.raises(ValueError, match="multiple"):
+        HaloAttention(8, block_size=4, halo_size=1)(torch.zeros(1, 8, 6, 8))
+
+
+@pytest.mark.golden
+@found("sdanet")
+def test_selective_attention_over_a_pyramid(path):
+    case = read(path)
+    layer = SelectiveAttention(*case.args).eval()
+    state = {
+        key.replace("channel_att.", "").replace("spatial_att.conv.", "convs."): value
+        for key, value in case.state.items()
+    }
+    layer.load_state_dict(state)
+    levels = [case.inputs[f"p{index}"] for index in range(len(case.inputs))]
+    assert_close(layer(levels), case.outputs["y"])
+
+
+def _attention_names(state):
+    inner = (".multihead_attn.", ".self_attn.", "moe.")
+    found = {}
+    for key, value in state.items():
+        for part in inner[:2]:
+            key = key.replace(part, ".")
+        found[key.removeprefix("moe.")] = value
+    return found
+
+
+@pytest.mark.golden
+@found("hsqformer", "sc_attention*")
+def test_dual_branch_attention_in_every_order(path):
+    case = read(path)
+    args = dict(case.args)
+    layer = DualBranchAttention(args["embed_dim"], args["num_heads"], args["serial_parallel"]).eval()
+    layer.load_state_dict(_attention_names(case.state))
+    assert_close(layer(case.inputs["swin"], case.inputs["conv"]), case.outputs["y"])
+
+
+@pytest.mark.golden
+@found("hsqformer", "q_former*")
+def test_query_block(path):
+    case = read(path)
+    layer = QueryBlock(case.args["embed_dim"], case.args["num_heads"]).eval()
+    layer.load_state_dict(_attention_names(case.state))
+    assert_close(layer(case.inputs["q"], case.inputs["kv"]), case.outputs["y"])
+
+
+GUIDED = {
+    "PAM_Module": PositionAttention,
+    "CAM_Module": lambda dim: ChannelAttention(),
+    "PAM_CAM_Layer": AttentionStage,
+    "MultiConv": FuseConvs,
+}
+
+
+@pytest.mark.golden
+@found("multiscale_guided_attention", "*")
+def test_position_and_channel_attention(path):
+    case = read(path)
+    if case.meta["cls"] not in GUIDED:
+        pytest.skip(f"{case.meta['cls']} has no counterpart here")
+    layer = GUIDED[case.meta["cls"]](*case.args).eval()
+    layer.load_state_dict(
+        {key.removeprefix("fuse_").removeprefix("attn."): v for key, v in case.state.items()}
+    )
+    assert_close(layer(case.inputs["x"]), case.outputs["y"])
+
+
+@pytest.mark.golden
+@found("duoformer", "region_index*")
+def test_regions_list_the_positions_that_were_published(path):
+    for name, expected in read(path).outputs.items():
+        n_tokens = expected.shape[1]
+        ours = region_index(7 * round(n_tokens**0.5), by_column=name == "level2")
+        assert torch.equal(ours, expected.long()), name
+
+
+@pytest.mark.golden
+@found("duoformer", "attention_for_scale*")
+def test_attention_inside_regions(path):
+    case = read(path)
+    layer = ScaleAttention(case.inputs["x"].shape[-1], n_heads=4)
+    layer.load_state_dict(case.state)
+    assert_close(layer(case.inputs["x"]), case.outputs["y"])
+
+
+@pytest.mark.golden
+@found("duoformer", "scale_block*")
+def test_scale_block(path):
+    case = read(path)
+    layer = ScaleBlock(case.inputs["x"].shape[-1], n_heads=4, mlp_ratio=2)
+    names = {"ls1.gamma": "gamma1", "ls2.gamma": "gamma2", "mlp.fc1.": "mlp.0.", "mlp.fc2.": "mlp.2."}
+    state = {}
+    for key, value in case.state.items():
+        for old, new in names.items():
+            key = key.replace(old, new)
+        state[key] = value
+    layer.load_state_dict(state)
+    assert_close(layer(case.inputs["x"]), case.outputs["y"])

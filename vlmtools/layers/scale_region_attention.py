@@ -1,0 +1,80 @@
+"""Attention across scales inside each region of a picture, then across regions."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def region_index(side: int, n_regions: int = 7, by_column: bool = False) -> Int[Tensor, "region token"]:
+    """Which positions of a map belong to each region, regions row by row.
+
+    Args:
+        side: Side of the map; must divide by `n_regions`.
+        n_regions: Regions along each side.
+        by_column: List the positions of a region column by column, as published for the 14 x 14 map.
+    """
+    step = side // n_regions
+    cut = torch.arange(side**2).reshape(n_regions, step, n_regions, step).permute(0, 2, 1, 3)
+    if by_column:
+        cut = cut.transpose(2, 3)
+    return cut.reshape(n_regions**2, step**2)
+
+
+class ScaleAttention(nn.Module):
+    """Self-attention among the tokens of one region; regions do not see each other.
+
+    Args:
+        dim: Channels; must divide by `n_heads`.
+        n_heads: Heads.
+        scale: Of the scores; None for one over the root of the channels of a head.
+
+    Reference: arXiv:2506.12982, section 2.3
+    """
+
+    def __init__(self, dim: int, n_heads: int, scale: float | None = None) -> None:
+        super().__init__()
+        self.n_heads, self.scale = n_heads, scale
+        self.qkv, self.proj = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
+
+    def forward(self, x: Float[Tensor, "*batch token dim"]) -> Float[Tensor, "*batch token dim"]:
+        """The attended tokens.
+
+        Args:
+            x: Tokens of every region.
+        """
+        q, k, v = self.qkv(x).reshape(*x.shape[:-1], 3, self.n_heads, -1).movedim((-3, -2), (0, -3))
+        seen = F.scaled_dot_product_attention(q, k, v, scale=self.scale).transpose(-3, -2)
+        out: Tensor = self.proj(seen.reshape(x.shape))
+        return out
+
+
+class ScaleBlock(nn.Module):
+    """Attention inside regions and a feed-forward part, both scaled and residual.
+
+    Args:
+        dim: Channels.
+        n_heads: Heads.
+        mlp_ratio: Widening of the feed-forward part.
+        start: First factor of both branches.
+
+    Reference: arXiv:2506.12982, section 2.3
+    """
+
+    def __init__(self, dim: int, n_heads: int, mlp_ratio: float = 4.0, start: float = 1e-5) -> None:
+        super().__init__()
+        hidden = int(dim * mlp_ratio)
+        self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.attn = ScaleAttention(dim, n_heads)
+        self.mlp = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
+        self.gamma1, self.gamma2 = (nn.Parameter(torch.full((dim,), start)) for _ in range(2))
+
+    def forward(self, x: Float[Tensor, "batch region token dim"]) -> Float[Tensor, "batch region token dim"]:
+        """The tokens after both branches.
+
+        Args:
+            x: Tokens of every region.
+        """
+        x = x + self.gamma1 * self.attn(self.norm1(x))
+        out: Tensor = x + self.gamma2 * self.mlp(self.norm2(x))
+        return out
