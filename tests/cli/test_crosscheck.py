@@ -206,12 +206,3 @@ def test_what_is_piped_is_plain_and_fits_80_columns(files: list[str], tmp_path: 
     done = subprocess.run(line, capture_output=True, text=True, env=os.environ | {"COLUMNS": "80"})
     assert done.returncode == 0 and done.stdout.isascii() and "\x1b" not in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
-
-
-def test_the_demo_ranks_the_bundled_captions_offline_and_writes_the_page(tmp_path: Path) -> None:
-    done = CliRunner().invoke(
-        app, ["demo", "--out", str(tmp_path / "demo"), "--json"], catch_exceptions=False
-    )
-    names = [row["name"] for row in json.loads(done.stdout)["ranking"]]
-    assert set(names[:2]) == {"terse", "careful"} and names[2:] == ["talkative", "dreamer", "guesser"]
-    assert (tmp_path / "demo" / "report.html").stat().st_size > 10_000

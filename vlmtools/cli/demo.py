@@ -111,14 +111,9 @@ def _show_truth(
     for name in ("model", "score", "true CHAIR_i", "recall", "words"):
         table.add_column(name, justify="left" if name == "model" else "right")
     for row in ranking.rows:
-        real = truth[row.name]
-        cells = (
-            f"{row.score:.3f}",
-            f"{real['CHAIRi']:.3f}",
-            f"{real['Recall']:.2f}",
-            f"{real['n_words']:.0f}",
-        )
-        table.add_row(row.name, *cells)
+        known = truth[row.name]
+        rates = (f"{row.score:.3f}", f"{known['CHAIRi']:.3f}", f"{known['Recall']:.2f}")
+        table.add_row(row.name, *rates, f"{known['n_words']:.0f}")
     screen.print(table)
     real = [truth[row.name]["CHAIRi"] for row in ranking.rows]
     agreement = float(coefficients(np.array([row.score for row in ranking.rows]), np.array(real)))
