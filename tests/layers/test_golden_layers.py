@@ -1,5 +1,7 @@
 """Building blocks against the numbers of the authors' own modules."""
 
+import re
+
 import pytest
 import torch
 from golden_case import assert_close, found, read
@@ -7,6 +9,7 @@ from golden_case import assert_close, found, read
 from vlmtools.layers.criss_cross import CrissCrossAttention
 from vlmtools.layers.dual_branch_attention import DualBranchAttention, QueryBlock
 from vlmtools.layers.eca import ECA
+from vlmtools.layers.feature_anchoring import anchored, prototypes, resized
 from vlmtools.layers.halo_attention import HaloAttention
 from vlmtools.layers.msa_conv import MSAConv2d
 from vlmtools.layers.position_channel_attention import (
@@ -14,8 +17,14 @@ from vlmtools.layers.position_channel_attention import (
     ChannelAttention,
     FuseConvs,
     PositionAttention,
+    SemanticGuide,
 )
-from vlmtools.layers.scale_region_attention import ScaleAttention, ScaleBlock, region_index
+from vlmtools.layers.scale_region_attention import (
+    ScaleAttention,
+    ScaleBlock,
+    ScaleThenRegionAttention,
+    region_index,
+)
 from vlmtools.layers.selective_attention import SelectiveAttention
 
 
@@ -137,12 +146,25 @@ GUIDED = {
 }
 
 
+def _check_semantic_guide(case):
+    layer, state = SemanticGuide(*case.args).eval(), {}
+    for key, value in case.state.items():
+        key = re.sub(r"(en|de)code\.", "", key)
+        state[re.sub(r"^dec(\d)\.6\.", r"up\1.", key)] = value
+    layer.load_state_dict(state)
+    code, made = layer(case.inputs["x"])
+    # the published vector runs all pictures of the batch together
+    assert_close(code.flatten(), case.outputs["vector"], "vector")
+    assert_close(made, case.outputs["map"], "map")
+
+
 @pytest.mark.golden
 @found("multiscale_guided_attention", "*")
 def test_position_and_channel_attention(path):
     case = read(path)
-    if case.meta["cls"] not in GUIDED:
-        pytest.skip(f"{case.meta['cls']} has no counterpart here")
+    if case.meta["cls"] == "semanticModule":
+        _check_semantic_guide(case)
+        return
     layer = GUIDED[case.meta["cls"]](*case.args).eval()
     layer.load_state_dict(
         {key.removeprefix("fuse_").removeprefix("attn."): v for key, v in case.state.items()}
@@ -181,3 +203,40 @@ def test_scale_block(path):
         state[key] = value
     layer.load_state_dict(state)
     assert_close(layer(case.inputs["x"]), case.outputs["y"])
+
+
+@pytest.mark.golden
+@found("duoformer", "multiscale_attention*")
+def test_attention_across_scales_and_across_regions(path):
+    case = read(path)
+    x, position = case.inputs["x"], case.inputs["pos"]
+    layer = ScaleThenRegionAttention(x.shape[-1], n_heads=4)
+    names = {"qkv1.": "scale.qkv.", "proj1.": "scale.proj.", "qkv.": "region.qkv.", "proj.": "region.proj."}
+    first = {old: new for old, new in names.items() if "1" in old}
+    state = {}
+    for key, value in case.state.items():
+        part = key.split(".")[0] + "."
+        state[key.replace(part, first.get(part) or names[part])] = value
+    layer.load_state_dict(state)
+    assert_close(layer.across_scales(x), case.outputs["scale"], "scale")
+    regions = layer.across_regions(x, case.inputs["cls"][:, :, 0], position)
+    assert_close(regions, case.outputs["region"], "region")
+
+
+@pytest.mark.golden
+@found("patnet", "fewshot*")
+def test_features_are_anchored_as_published(path):
+    case = read(path)
+    levels = {int(name[1:]) for name in case.inputs if name.startswith("s")}
+    for level in sorted(levels):
+        layer = 1 if level < 4 else 2 if level < 10 else 3
+        anchors = case.state[f"reference_layer{layer}.weight"]
+        start = {1: 0, 2: 4, 3: 10}[layer]
+        support, query = case.inputs[f"s{level}"], case.inputs[f"q{level}"]
+        both = prototypes(support, case.inputs["mask"])
+        if level == start:
+            assert_close(both[0], case.outputs[f"pf{level}"], f"pf{level}")
+            assert_close(both[1], case.outputs[f"pb{level}"], f"pb{level}")
+        seen = support * resized(case.inputs["mask"], support)
+        for name, features in (("ts", seen), ("tq", query)):
+            assert_close(anchored(features, *both, anchors), case.outputs[f"{name}{level}"], f"{name}{level}")

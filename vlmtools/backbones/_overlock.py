@@ -191,7 +191,7 @@ class ContMixBlock(nn.Module):
         drop_path: Chance of skipping a branch in training.
         deploy: Start with merged kernels.
 
-    Reference: arXiv:2502.20087, section 3.3
+    Reference: arXiv:2502.20087
     """
 
     lepe: nn.Module

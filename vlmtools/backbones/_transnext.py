@@ -159,7 +159,7 @@ class GatedConv(nn.Module):
         dim: Channels.
         hidden: Width of a plain feed-forward part of the same cost.
 
-    Reference: arXiv:2311.17132, section 3.4
+    Reference: arXiv:2311.17132
     """
 
     def __init__(self, dim: int, hidden: int) -> None:

@@ -39,7 +39,7 @@ class ChannelViT(_vit.TokenBackbone):
         drop_path_rate: Highest chance of skipping a block in training, in [0, 1); 0 skips none.
         sample_channels: In training, show a random number of random channels (hierarchical channel sampling).
 
-    Reference: arXiv:2309.16108, section 3
+    Reference: arXiv:2309.16108
     """
 
     variants = MappingProxyType(

@@ -35,7 +35,7 @@ def geometry(
         trained: Height and width of the map at the size of pre-training, at least 2.
         window: Side of the neighbourhood, odd.
 
-    Reference: arXiv:2311.17132, section 3.3
+    Reference: arXiv:2311.17132
     """
     with torch.device("cpu"), torch.no_grad():
         axes = [_relative(n, p, t) for n, p, t in zip(size, pooled, trained, strict=True)]
@@ -58,7 +58,7 @@ class AggregatedAttention(nn.Module):
         qkv_bias: Biases in the projections.
         gates: Gives a weight per token and head from the tokens; None weighs all heads alike.
 
-    Reference: arXiv:2311.17132, eq. 4 to 7
+    Reference: arXiv:2311.17132
     """
 
     def __init__(

@@ -25,7 +25,7 @@ class BiLevelRoutingAttention(nn.Module):
         kv_ratio: Thinning for the other modes.
         scale: Of the scores; None for one over the root of all channels of the queries, as published.
 
-    Reference: arXiv:2303.08810, algorithm 1
+    Reference: arXiv:2303.08810
     """
 
     def __init__(

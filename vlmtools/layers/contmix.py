@@ -21,7 +21,7 @@ class ContMix(nn.Module):
         context_dim: Channels of the map the overview is taken from; None for `dim`.
         project_value: Project the values first.
 
-    Reference: arXiv:2502.20087, eq. 2 to 5
+    Reference: arXiv:2502.20087
     """
 
     def __init__(

@@ -12,7 +12,7 @@ class CrissCrossAttention(nn.Module):
         dim: Channels.
         reduction: How many times fewer channels queries and keys have.
 
-    Reference: arXiv:1811.11721, eq. 1 and 2
+    Reference: arXiv:1811.11721
     """
 
     def __init__(self, dim: int, reduction: int = 8) -> None:

@@ -16,7 +16,7 @@ class CrossScaleEmbedding(nn.Module):
         kernels: Sides of the kernels.
         stride: Common stride.
 
-    Reference: arXiv:2108.00154, section 3.1
+    Reference: arXiv:2108.00154
     """
 
     def __init__(self, dim_in: int, dim: int, kernels: Sequence[int], stride: int) -> None:

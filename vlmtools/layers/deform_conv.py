@@ -26,7 +26,7 @@ def deform_conv2d(
         padding: Zeros around the map.
         mask: Weight of every tap; None weighs all by 1, which is version 1 of the operator.
 
-    Reference: arXiv:1703.06211, eq. 2; arXiv:1811.11168, eq. 1
+    Reference: arXiv:1703.06211; arXiv:1811.11168
     """
     batch = x.shape[0]
     n_rows, n_columns = weight.shape[-2:]

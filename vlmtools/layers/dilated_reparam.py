@@ -31,7 +31,7 @@ class DilatedReparamConv(nn.Module):
     Raises:
         ValueError: There are no helpers for such a kernel.
 
-    Reference: arXiv:2311.15599, section 3.1
+    Reference: arXiv:2311.15599
     """
 
     def __init__(self, dim: int, kernel: int, deploy: bool = False) -> None:

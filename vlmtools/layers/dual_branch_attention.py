@@ -17,7 +17,7 @@ class DualBranchAttention(nn.Module):
     Raises:
         ValueError: There is no such order.
 
-    Reference: arXiv:2502.03772, section 3.3
+    Reference: arXiv:2502.03772
     """
 
     def __init__(self, embed_dim: int, num_heads: int = 8, order: str = "serial") -> None:
@@ -67,7 +67,7 @@ class QueryBlock(nn.Module):
         num_heads: Heads.
         mlp_ratio: Widening of the feed-forward part.
 
-    Reference: arXiv:2502.03772, section 3.4
+    Reference: arXiv:2502.03772
     """
 
     def __init__(self, embed_dim: int, num_heads: int = 8, mlp_ratio: int = 4) -> None:

@@ -12,7 +12,7 @@ class ECA(nn.Module):
         dim: Channels; unused when `kernel` is given, kept because the authors have it.
         kernel: Neighbouring channels that count, odd; None derives it from `dim`.
 
-    Reference: arXiv:1910.03151, eq. 9 and 12
+    Reference: arXiv:1910.03151
     """
 
     def __init__(self, dim: int, kernel: int | None = None) -> None:

@@ -17,7 +17,7 @@ class FasterKANLayer(nn.Module):
         n_grid: Grid points, evenly from -2 to 2, frozen.
         width: Width of a bump, above 0.
 
-    Reference: arXiv:2502.13693, section 3; arXiv:2404.19756
+    Reference: arXiv:2502.13693; arXiv:2404.19756
     """
 
     def __init__(self, dim_in: int, dim: int, n_grid: int = 8, width: float = 0.33) -> None:

@@ -11,7 +11,7 @@ class GRN(nn.Module):
     Args:
         dim: Channels.
 
-    Reference: arXiv:2301.00808, eq. 1 to 3
+    Reference: arXiv:2301.00808
     """
 
     def __init__(self, dim: int) -> None:

@@ -21,7 +21,7 @@ class GroupAttention(nn.Module):
         padding: 0 pads below and to the right, 1 on all sides.
         position_bias: Learn a bias from relative positions.
 
-    Reference: arXiv:2108.00154, section 3.2
+    Reference: arXiv:2108.00154
     """
 
     def __init__(

@@ -18,7 +18,7 @@ class HaloAttention(nn.Module):
         inverted_mask: Hide the map and show what lies outside, as a widely used reimplementation does by mistake; only
             to load weights that were trained with it. False is the paper.
 
-    Reference: arXiv:2103.12731, section 3.1
+    Reference: arXiv:2103.12731
     """
 
     def __init__(

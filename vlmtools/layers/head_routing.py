@@ -14,7 +14,7 @@ class HeadRouting(nn.Module):
         n_shared: Heads that are always on; they come first.
         n_routed: How many of the other heads each token takes; 0 uses the shared heads alone, which must then be all.
 
-    Reference: arXiv:2410.11842, eq. 4 to 8
+    Reference: arXiv:2410.11842
     """
 
     load_balance: Tensor | None

@@ -16,7 +16,7 @@ class HiLo(nn.Module):
         alpha: Share of heads with low frequencies, in [0, 1].
         qkv_bias: Biases in the projections.
 
-    Reference: arXiv:2205.13213, section 3.2
+    Reference: arXiv:2205.13213
     """
 
     def __init__(

@@ -17,7 +17,7 @@ class LengthScaledAttention(nn.Module):
         qkv_bias: Biases in the projections.
         gates: Gives a weight per token and head from the tokens; None weighs all heads alike.
 
-    Reference: arXiv:2311.17132, eq. 8
+    Reference: arXiv:2311.17132
     """
 
     def __init__(self, dim: int, n_heads: int, qkv_bias: bool = True, gates: nn.Module | None = None) -> None:

@@ -17,7 +17,7 @@ class MSAConv2d(nn.Module):
         kernel_size: Side of the neighbourhood and of the convolution.
         padding: Zeros around the map; half of the kernel keeps its size.
 
-    Reference: arXiv:2310.04134, section 3.2
+    Reference: arXiv:2310.04134
     """
 
     def __init__(

@@ -69,7 +69,7 @@ class NeighborhoodAttention(nn.Module):
         qkv_bias: Biases in the projections.
         rel_pos_bias: Learn a bias for every relative position.
 
-    Reference: arXiv:2204.07143, eq. 1 to 4; arXiv:2209.15001, eq. 1 to 3
+    Reference: arXiv:2204.07143; arXiv:2209.15001
     """
 
     def __init__(

@@ -12,7 +12,7 @@ class PositionAttention(nn.Module):
         dim: Channels.
         reduction: How many times fewer channels queries and keys have.
 
-    Reference: arXiv:1906.02849, eq. 1 and 2; arXiv:1809.02983
+    Reference: arXiv:1906.02849; arXiv:1809.02983
     """
 
     def __init__(self, dim: int, reduction: int = 8) -> None:
@@ -37,7 +37,7 @@ class PositionAttention(nn.Module):
 class ChannelAttention(nn.Module):
     """Every channel sees the channels that differ from it; added with a learned weight that starts at 0.
 
-    Reference: arXiv:1906.02849, eq. 3 and 4; arXiv:1809.02983
+    Reference: arXiv:1906.02849; arXiv:1809.02983
     """
 
     def __init__(self) -> None:
@@ -87,3 +87,38 @@ class FuseConvs(nn.Sequential):
 
 def _conv(dim_in: int, dim: int, kernel: int) -> list[nn.Module]:
     return [nn.Conv2d(dim_in, dim, kernel, padding=kernel // 2), nn.BatchNorm2d(dim), nn.PReLU()]
+
+
+class SemanticGuide(nn.Module):
+    """An encoder and decoder whose shortest code guides the attention of all scales.
+
+    Args:
+        dim: Channels that come in and go out.
+
+    Reference: arXiv:1906.02849
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.enc1, self.enc2 = _two_convs(dim, 2 * dim), _two_convs(2 * dim, 4 * dim)
+        self.dec2, self.dec1 = _two_convs(4 * dim, 2 * dim), _two_convs(2 * dim, dim)
+        self.up2, self.up1 = nn.ConvTranspose2d(2 * dim, 2 * dim, 2, 2), nn.ConvTranspose2d(dim, dim, 2, 2)
+
+    def forward(
+        self, x: Float[Tensor, "batch dim height width"]
+    ) -> tuple[Float[Tensor, "batch code"], Float[Tensor, "batch dim height width"]]:
+        """The code of every picture, and the map made from it.
+
+        Args:
+            x: Map; both sides must divide by 4.
+        """
+        pool = nn.functional.max_pool2d
+        code = pool(self.enc2(pool(self.enc1(x), 2)), 2)
+        return code.flatten(1), self.up1(self.dec1(self.up2(self.dec2(code))))
+
+
+def _two_convs(dim_in: int, dim: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(dim_in, dim, 3, padding=1), nn.BatchNorm2d(dim), nn.ReLU(),
+        nn.Conv2d(dim, dim, 3, padding=1), nn.BatchNorm2d(dim), nn.ReLU(),
+    )  # fmt: skip

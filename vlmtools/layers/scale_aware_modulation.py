@@ -14,7 +14,7 @@ class ScaleAwareModulation(nn.Module):
         expand_ratio: Widening between the two mixing convolutions, at least 1.
         qkv_bias: Biases in the value and scale projections.
 
-    Reference: arXiv:2307.08579, eq. 2 to 5
+    Reference: arXiv:2307.08579
     """
 
     def __init__(self, dim: int, n_groups: int = 4, expand_ratio: int = 2, qkv_bias: bool = True) -> None:

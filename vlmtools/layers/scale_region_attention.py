@@ -29,7 +29,7 @@ class ScaleAttention(nn.Module):
         n_heads: Heads.
         scale: Of the scores; None for one over the root of the channels of a head.
 
-    Reference: arXiv:2506.12982, section 2.3
+    Reference: arXiv:2506.12982
     """
 
     def __init__(self, dim: int, n_heads: int, scale: float | None = None) -> None:
@@ -58,7 +58,7 @@ class ScaleBlock(nn.Module):
         mlp_ratio: Widening of the feed-forward part.
         start: First factor of both branches.
 
-    Reference: arXiv:2506.12982, section 2.3
+    Reference: arXiv:2506.12982
     """
 
     def __init__(self, dim: int, n_heads: int, mlp_ratio: float = 4.0, start: float = 1e-5) -> None:
@@ -77,4 +77,48 @@ class ScaleBlock(nn.Module):
         """
         x = x + self.gamma1 * self.attn(self.norm1(x))
         out: Tensor = x + self.gamma2 * self.mlp(self.norm2(x))
+        return out
+
+
+class ScaleThenRegionAttention(nn.Module):
+    """Two attentions: among the scales of a region, and among the regions with a class token.
+
+    Args:
+        dim: Channels; must divide by `n_heads`.
+        n_heads: Heads.
+
+    Reference: arXiv:2506.12982
+    """
+
+    def __init__(self, dim: int, n_heads: int) -> None:
+        super().__init__()
+        # the published scale: twice one over the root of all channels, not of those of a head
+        self.region = ScaleAttention(dim, n_heads, 2 * dim**-0.5)
+        self.scale = ScaleAttention(dim, n_heads, 2 * dim**-0.5)
+
+    def across_scales(
+        self, x: Float[Tensor, "batch region token dim"]
+    ) -> Float[Tensor, "batch region token dim"]:
+        """Every region by itself.
+
+        Args:
+            x: Tokens of every region.
+        """
+        out: Tensor = self.scale(x)
+        return out
+
+    def across_regions(
+        self,
+        x: Float[Tensor, "batch region token dim"],
+        class_token: Float[Tensor, "batch 1 dim"],
+        position: Float[Tensor, "1 regions_and_one dim"],
+    ) -> Float[Tensor, "batch regions_and_one dim"]:
+        """The first token of every region, the class token in front.
+
+        Args:
+            x: Tokens of every region.
+            class_token: One token for the picture.
+            position: Position embeddings of class token and regions.
+        """
+        out: Tensor = self.region(torch.cat([class_token, x[:, :, 0]], dim=1) + position)
         return out

@@ -15,7 +15,7 @@ class GlobalContext(nn.Module):
         dim: Channels.
         inner: Channels of the summary inside.
 
-    Reference: arXiv:1904.11492, eq. 5
+    Reference: arXiv:1904.11492
     """
 
     def __init__(self, dim: int, inner: int) -> None:
@@ -47,7 +47,7 @@ class SelectiveAttention(nn.Module):
         inner: Channels inside the channel attention.
         reduction: How many times fewer channels the summary has.
 
-    Reference: PIDray, ICCV 2021, section 4.2
+    Reference: PIDray, ICCV 2021
     """
 
     def __init__(

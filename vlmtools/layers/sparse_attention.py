@@ -46,7 +46,7 @@ class MaskPredictor(nn.Module):
         score_threshold: Keep pairs whose guess is above this instead of a share; None for the share.
         prune_rows: Dropped tokens ask nothing.
 
-    Reference: arXiv:2303.13755, eq. 3 to 7
+    Reference: arXiv:2303.13755
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class SparseAttention(nn.Module):
         qkv_bias: Biases in the projections.
         predictor: Further arguments of `MaskPredictor`.
 
-    Reference: arXiv:2303.13755, eq. 8 and 9
+    Reference: arXiv:2303.13755
     """
 
     def __init__(

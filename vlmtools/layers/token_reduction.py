@@ -24,7 +24,7 @@ def keep_attended(
     Returns:
         The tokens, and which patches were kept; None when all were.
 
-    Reference: arXiv:2202.07800, section 3.2
+    Reference: arXiv:2202.07800
     """
     n_patches = tokens.shape[1] - 1
     n_kept = math.ceil(keep_rate * n_patches)
