@@ -37,20 +37,20 @@ def train(stage: Stage, out: Path, steps: int | None = None, threads: int = 2) -
     optimizer = torch.optim.AdamW(learner.parameters(), lr=stage.rate, betas=(0.9, 0.98), weight_decay=0.02)
     learner, optimizer = accelerator.prepare(learner, optimizer)
     first = _resumed(accelerator, folder)
-    curve = (folder / "curve.jsonl").open("a", encoding="utf-8")
     kept = began = time.monotonic()
-    for step in range(first, n_steps):
-        for group in optimizer.param_groups:
-            group["lr"] = stage.rate * _share(step, n_steps)
-        losses = _step(stage, step, learner, optimizer, accelerator)
-        if step % 10 == 0 or step == n_steps - 1:
-            left = (time.monotonic() - began) / (step - first + 1) * (n_steps - step - 1)
-            curve.write(json.dumps({"step": step, **losses, "eta_s": round(left)}) + "\n")
-            curve.flush()
-            print(f"{stage.name} {step}/{n_steps}", losses, f"ETA {left / 60:.1f} min", flush=True)
-        if time.monotonic() - kept > SAVE_EVERY_S:
-            _keep(accelerator, folder, step + 1)
-            kept = time.monotonic()
+    with (folder / "curve.jsonl").open("a", encoding="utf-8") as curve:
+        for step in range(first, n_steps):
+            for group in optimizer.param_groups:
+                group["lr"] = stage.rate * _share(step, n_steps)
+            losses = _step(stage, step, learner, optimizer, accelerator)
+            if step % 10 == 0 or step == n_steps - 1:
+                left = (time.monotonic() - began) / (step - first + 1) * (n_steps - step - 1)
+                curve.write(json.dumps({"step": step, **losses, "eta_s": round(left)}) + "\n")
+                curve.flush()
+                print(f"{stage.name} {step}/{n_steps}", losses, f"ETA {left / 60:.1f} min", flush=True)
+            if time.monotonic() - kept > SAVE_EVERY_S:
+                _keep(accelerator, folder, step + 1)
+                kept = time.monotonic()
     saved(accelerator.unwrap_model(learner), folder)
     (folder / "done.json").write_text(json.dumps({"steps": n_steps, "scenes": n_steps * stage.n_scenes}))
     return folder
