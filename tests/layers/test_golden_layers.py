@@ -6,7 +6,9 @@ import pytest
 import torch
 from golden_case import assert_close, found, read
 
+from vlmtools.backbones._vit import Block
 from vlmtools.layers.criss_cross import CrissCrossAttention
+from vlmtools.layers.double_conv import DoubleConv
 from vlmtools.layers.dual_branch_attention import DualBranchAttention, QueryBlock
 from vlmtools.layers.eca import ECA
 from vlmtools.layers.feature_anchoring import anchored, prototypes, resized
@@ -26,6 +28,7 @@ from vlmtools.layers.scale_region_attention import (
     region_index,
 )
 from vlmtools.layers.selective_attention import SelectiveAttention
+from vlmtools.layers.squeeze_excite import SqueezeExcite
 
 
 @pytest.mark.golden
@@ -240,3 +243,43 @@ def test_features_are_anchored_as_published(path):
         seen = support * resized(case.inputs["mask"], support)
         for name, features in (("ts", seen), ("tq", query)):
             assert_close(anchored(features, *both, anchors), case.outputs[f"{name}{level}"], f"{name}{level}")
+
+
+@pytest.mark.golden
+@found("paratranscnn", "se_block*")
+def test_squeeze_and_excite(path):
+    case = read(path)
+    layer = SqueezeExcite(*case.args)
+    layer.load_state_dict(
+        {"narrow.weight": case.state["fc.0.weight"], "widen.weight": case.state["fc.2.weight"]}
+    )
+    assert_close(layer(case.inputs["x"]), case.outputs["y"])
+
+
+@pytest.mark.golden
+@found("paratranscnn", "decoder_layer*")
+def test_two_convolutions_of_a_decoder(path):
+    case = read(path)
+    layer = DoubleConv(*case.args).eval()
+    layer.load_state_dict(case.state)
+    assert_close(layer(case.inputs["x"]), case.outputs["y"])
+
+
+@pytest.mark.golden
+@found("paratranscnn", "transformer_model*")
+def test_plain_transformer_blocks_stacked(path):
+    case = read(path)
+    args = case.args
+    ratio = args["mlp_dim"] / args["dim"]
+    blocks = torch.nn.Sequential(
+        *(Block(args["dim"], args["heads"], ratio, qkv_bias=False, eps=1e-5) for _ in range(args["depth"]))
+    )
+    state = {}
+    for key, value in case.state.items():
+        number, rest = re.fullmatch(r"net\.(\d+)\.fn\.(.*)", key).groups()
+        block, part = divmod(int(number), 2)
+        rest = rest.replace("norm.", f"norm{part + 1}.")
+        rest = rest.replace("fn.net.0.", "mlp.fc1.").replace("fn.net.3.", "mlp.fc2.").replace("fn.", "attn.")
+        state[f"{block}.{rest}"] = value
+    blocks.load_state_dict(state)
+    assert_close(blocks(case.inputs["x"]), case.outputs["y"])

@@ -50,13 +50,20 @@ def _nat(name: str, params: int, top1: float, far: Sequence[int] | None = None, 
     return sized(_NAT, args=args, params=params, top1=top1, **more)
 
 
-def _swin_like(width: int, heads: int, depth: int, params: int, far: Sequence[int] = (8, 4, 2, 1)) -> Variant:
+def _swin_like(
+    width: int,
+    heads: int,
+    depth: int,
+    params: int,
+    top1: float | None = None,
+    far: Sequence[int] = (8, 4, 2, 1),
+) -> Variant:
     depths = (2, 2, depth, 2)
     args = {
         "layout": "swin", "embed_dim": width, "depths": depths, "mlp_ratio": 4.0,
         "num_heads": tuple(heads * 2**stage for stage in range(4)), "dilations": _alternating(depths, far),
     }  # fmt: skip
-    return sized(_NAT, args=args, params=params, top1=None)
+    return sized(_NAT, args=args, params=params, top1=top1)
 
 
 _FAR, _FAR_384 = (8, 4, 2, 1), (13, 6, 3, 1)
@@ -97,11 +104,11 @@ class NAT(Backbone):
             "dinat_large_384": sized(
                 _nat("large", 200_943_514, 0, _FAR_384), top1=None, size=384, note=_LARGE
             ),
-            "dinat_s_tiny": _swin_like(96, 3, 6, 28_288_354),
-            "dinat_s_small": _swin_like(96, 3, 18, 49_606_258),
-            "dinat_s_base": _swin_like(128, 4, 18, 87_768_224),
+            "dinat_s_tiny": _swin_like(96, 3, 6, 28_288_354, 81.8),
+            "dinat_s_small": _swin_like(96, 3, 18, 49_606_258, 83.5),
+            "dinat_s_base": _swin_like(128, 4, 18, 87_768_224, 83.8),
             "dinat_s_large": _swin_like(192, 6, 18, 196_532_476),
-            "dinat_s_large_384": sized(_swin_like(192, 6, 18, 196_532_476, _FAR_384), size=384),
+            "dinat_s_large_384": sized(_swin_like(192, 6, 18, 196_532_476, None, _FAR_384), size=384),
         }
     )
     renames: ClassVar[Sequence[Rule]] = (

@@ -59,8 +59,10 @@ def anchored(
     """
     found = _unit(torch.stack([background, foreground], dim=1))
     turn = torch.linalg.pinv(found.float()).to(found.dtype) @ _unit(anchors)
-    return (turn.transpose(1, 2) @ features.flatten(2)).reshape(features.shape)
+    turned: Tensor = turn.transpose(1, 2) @ features.flatten(2)
+    return turned.reshape(features.shape)
 
 
 def _unit(rows: Tensor) -> Tensor:
-    return rows / (torch.linalg.vector_norm(rows, dim=-1, keepdim=True) + _SMALL)
+    length: Tensor = torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
+    return rows / (length + _SMALL)
