@@ -1,4 +1,4 @@
-"""The same prompt without its picture: tokens cut out, masked, or the pixels blank."""
+"""The same prompt without its picture or video: tokens cut out, masked, or the pixels blank."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
@@ -9,11 +9,13 @@ from torch import Tensor
 
 from vlmtools.errors import CannotAttach
 from vlmtools.families._probe import Anatomy
-from vlmtools.families._prompt import Prompt
+from vlmtools.families._prompt import Prompt, is_visual
 from vlmtools.families._refuse import refuse_encoded
 
 FORWARD = ("input_ids", "attention_mask", "position_ids")
 """What every family's `forward` takes for text."""
+PIXELS = ("pixel_values", "pixel_values_videos")
+"""Pictures and videos, as almost every model calls them."""
 Removal = Literal["drop", "mask", "blank"]
 """Cut the picture's tokens out, mask them where they are, or show a picture of one mean colour."""
 Inputs = Mapping[str, Any]
@@ -30,7 +32,9 @@ def positions(real: Bool[Tensor, "batch seq"]) -> Int[Tensor, "batch seq"]:
 
 
 def without_image(prompt: Prompt, parts: Anatomy, tokenizer: Any = None) -> dict[str, Tensor]:
-    """The prompt with image and frame tokens cut out, and no pixels; padded on the left.
+    """The prompt with image, video and frame tokens cut out, and no pixels; padded on the left.
+
+    Times that a processor writes between the frames of a video, as Qwen3-VL's does, are text and stay.
 
     Args:
         prompt: With picture.
@@ -38,7 +42,7 @@ def without_image(prompt: Prompt, parts: Anatomy, tokenizer: Any = None) -> dict
         tokenizer: Knows frame tokens that the configuration does not name.
     """
     ids = prompt.inputs["input_ids"]
-    image = ids == parts.image_token_id if parts.image_token_id is not None else prompt.image
+    image = is_visual(ids, parts) | prompt.image.to(ids.device)
     frames = torch.isin(ids, torch.tensor(parts.frame_ids(tokenizer), device=ids.device, dtype=ids.dtype))
     keep = prompt.real.to(ids.device) & ~image & ~frames
     per_token = ("input_ids", *(parts.family.token_inputs if parts.family else ()))
@@ -101,7 +105,8 @@ def for_forward(inputs: Mapping[str, Any], parts: Anatomy) -> dict[str, Any]:
         parts: Of the model.
     """
     family = parts.family
-    names = (*FORWARD, *(family.image_inputs + family.token_inputs if family else ("pixel_values",)))
+    media = family.image_inputs + family.video_inputs if family else PIXELS
+    names = (*FORWARD, *media, *(family.token_inputs if family else ()))
     return {name: inputs[name] for name in names if inputs.get(name) is not None}
 
 

@@ -52,7 +52,9 @@ class PillowVideo:
         from transformers.video_utils import VideoMetadata
 
         told = [VideoMetadata(**one) for one in video_metadata or ()]
-        return self.tensors([np.asarray(clip) for clip in videos]) | ({"video_metadata": told} if told else {})
+        return self.tensors([np.asarray(clip) for clip in videos]) | (
+            {"video_metadata": told} if told else {}
+        )
 
     def tensors(self, clips: Sequence[Any]) -> dict[str, Any]:
         """Name → values, as the model's `forward` takes them."""

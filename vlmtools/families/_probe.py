@@ -56,6 +56,7 @@ class Anatomy:
         attention: The decoder's attention modules, in order; layers without attention have none.
         vision: The vision tower's attention modules, in order; empty when it has none of the known form.
         image_token_id: What stands for a piece of the picture in `input_ids`; None when unknown.
+        video_token_id: What stands for a piece of a video; None where there is none, or frames are pictures.
     """
 
     model: Any
@@ -65,6 +66,12 @@ class Anatomy:
     attention: tuple[Attention, ...]
     vision: tuple[Attention, ...]
     image_token_id: int | None
+    video_token_id: int | None = None
+
+    @property
+    def visual_ids(self) -> tuple[int, ...]:
+        """What stands for a piece of a picture or of a video in `input_ids`."""
+        return tuple(one for one in (self.image_token_id, self.video_token_id) if one is not None)
 
     @property
     def n_heads(self) -> int:
@@ -125,7 +132,8 @@ def anatomy(model: Any, family: ModelFamily | None = None) -> Anatomy:
     found = tuple(_attention(model, decoder, layers)) if decoder is not None else ()
     if not found:
         raise CannotAttach(_report(model, decoder, layers))
-    return Anatomy(model, family, decoder, layers, found, _vision(model), image_token(model.config))
+    tokens = image_token(model.config), video_token(model.config)
+    return Anatomy(model, family, decoder, layers, found, _vision(model), *tokens)
 
 
 def image_token(config: Any) -> int | None:
@@ -134,7 +142,20 @@ def image_token(config: Any) -> int | None:
     Args:
         config: The model's configuration.
     """
-    for key in ("image_token_id", "image_token_index"):
+    return _token(config, "image")
+
+
+def video_token(config: Any) -> int | None:
+    """The token that stands for a piece of a video.
+
+    Args:
+        config: The model's configuration.
+    """
+    return _token(config, "video")
+
+
+def _token(config: Any, kind: str) -> int | None:
+    for key in (f"{kind}_token_id", f"{kind}_token_index"):
         found = getattr(config, key, None)
         if found is not None:
             return int(found)

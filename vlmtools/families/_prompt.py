@@ -18,9 +18,9 @@ class Prompt:
 
     Args:
         inputs: Everything the model was given, by name.
-        image: Which positions are pieces of a picture.
+        image: Which positions are pieces of a picture or of a video.
         real: Which positions are no padding.
-        has_image: Whether any position is a piece of a picture.
+        has_image: Whether any position is a piece of a picture or of a video.
     """
 
     inputs: Mapping[str, Any]
@@ -121,8 +121,7 @@ def read_prompt(inputs: Mapping[str, Any], parts: Anatomy) -> Prompt | None:
     if ids is None:
         return None
     in_text = parts.family is None or parts.family.image_in_text
-    token = parts.image_token_id if in_text else None
-    image = torch.zeros_like(ids, dtype=torch.bool) if token is None else ids == token
+    image = is_visual(ids, parts) if in_text else torch.zeros_like(ids, dtype=torch.bool)
     mask = inputs.get("attention_mask")
     real = (
         mask[:, -ids.shape[1] :].bool()
@@ -130,6 +129,19 @@ def read_prompt(inputs: Mapping[str, Any], parts: Anatomy) -> Prompt | None:
         else torch.ones_like(image)
     )
     return Prompt(inputs, image, real.to(image.device))
+
+
+def is_visual(ids: Int[Tensor, "batch seq"], parts: Anatomy) -> Bool[Tensor, "batch seq"]:
+    """Which tokens stand for a piece of a picture or of a video.
+
+    Args:
+        ids: Tokens of the prompts.
+        parts: Of the model.
+    """
+    found = torch.zeros_like(ids, dtype=torch.bool)
+    for token in parts.visual_ids:
+        found = found | (ids == token)
+    return found
 
 
 def spread(values: Tensor, n_rows: int) -> Tensor:

@@ -33,6 +33,8 @@ class ModelFamily(ABC):
 
     image_inputs: ClassVar[tuple[str, ...]] = ("pixel_values",)
     """Inputs of `forward` that carry the picture; a prompt without picture leaves them out."""
+    video_inputs: ClassVar[tuple[str, ...]] = ()
+    """Inputs of `forward` that carry the video, in families that have tokens of their own for videos."""
     token_inputs: ClassVar[tuple[str, ...]] = ()
     """Inputs of `forward` with one entry per prompt token, apart from `input_ids` and `attention_mask`."""
     frame_keys: ClassVar[tuple[str, ...]] = ()

@@ -9,6 +9,7 @@ class LlavaOnevision(ModelFamily):
     """LLaVA-OneVision; `image_sizes` says how the tiles lie."""
 
     image_inputs: ClassVar[tuple[str, ...]] = ("pixel_values", "image_sizes", "batch_num_images")
+    video_inputs: ClassVar[tuple[str, ...]] = ("pixel_values_videos", "image_sizes_videos")
 
     def tiny_config(self) -> Any:
         """SigLIP with nine patches per tile, one overview and one tile."""

@@ -9,6 +9,7 @@ class Qwen25Vl(ModelFamily):
     """Qwen2.5-VL; `image_grid_thw` says how the patches lie."""
 
     image_inputs: ClassVar[tuple[str, ...]] = ("pixel_values", "image_grid_thw")
+    video_inputs: ClassVar[tuple[str, ...]] = ("pixel_values_videos", "video_grid_thw", "second_per_grid_ts")
     token_inputs: ClassVar[tuple[str, ...]] = ("mm_token_type_ids",)
     frame_keys: ClassVar[tuple[str, ...]] = ("vision_start_token_id", "vision_end_token_id")
     plain_positions: ClassVar[bool] = False

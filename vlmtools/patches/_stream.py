@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vlmtools.families._counterfactual import without_image
+from vlmtools.families._counterfactual import PIXELS, without_image
 from vlmtools.families._prompt import Prompt, Removable, State, read_prompt, spread
 from vlmtools.families._session import Session
 from vlmtools.patches.base import Inputs, Live
@@ -21,8 +21,8 @@ class SecondStream:
 
     Args:
         session: Of the model.
-        inputs: The other prompt, one row per prompt of the batch, as one pass takes it. Without `pixel_values` it goes
-            to the family's text model.
+        inputs: The other prompt, one row per prompt of the batch, as one pass takes it. Without pixels it goes to
+            the family's text model.
         prompt_length: Of the first stream, so that new tokens can be told apart.
     """
 
@@ -56,7 +56,7 @@ class SecondStream:
         self.cache = DynamicCache(config=parts.model.config.get_text_config(decoder=True))
         inputs = dict(self.inputs)
         self.real = spread(inputs.get("attention_mask", torch.ones_like(inputs["input_ids"])), n_rows)
-        model = parts.model if "pixel_values" in inputs else self._text_model()
+        model = parts.model if any(name in inputs for name in PIXELS) else self._text_model()
         many = n_rows // len(inputs["input_ids"])
         wide = {name: _repeated(value, many) for name, value in inputs.items()}
         scores: Tensor = model(**wide, past_key_values=self.cache, use_cache=True).logits[:, -1].float()

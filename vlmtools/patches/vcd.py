@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vlmtools.errors import BadInput
+from vlmtools.families._counterfactual import PIXELS
 from vlmtools.families._prompt import Prompt
 from vlmtools.families._refuse import refuse_encoded
 from vlmtools.patches._contrast import PictureStream, plausible
@@ -91,7 +92,7 @@ class VCD(Patch):
             return
 
         def make(prompt: Prompt) -> Any:
-            if prompt.inputs.get("pixel_values") is None:
+            if all(prompt.inputs.get(name) is None for name in PIXELS):
                 refuse_encoded(prompt.inputs, "vcd")
                 return unchanged
             stream = PictureStream(live, prompt, lambda inputs: noisy_inputs(inputs, self))
@@ -108,18 +109,24 @@ class VCD(Patch):
 
 
 def noisy_inputs(inputs: dict[str, Any], settings: VCD) -> dict[str, Any]:
-    """The inputs of a pass with noise on every picture.
+    """The inputs of a pass with noise on every picture and every frame of a video.
 
     Args:
         inputs: By name.
         settings: Noise step and seed.
     """
-    pixels: Tensor = inputs["pixel_values"]
-    grid = inputs.get("image_grid_thw")
+    grids = {"pixel_values": "image_grid_thw", "pixel_values_videos": "video_grid_thw"}
+    return {
+        name: _noisy(value, inputs.get(grids[name]), settings) if name in grids else value
+        for name, value in inputs.items()
+    }
+
+
+def _noisy(pixels: Tensor, grid: Tensor | None, settings: VCD) -> Tensor:
     # families with a grid lay the patches of all pictures end to end; the others have a row per picture, tile or prompt
     sizes = [1] * len(pixels) if grid is None else grid.prod(-1).tolist()
     noisy = [add_noise(one, settings.noise_step, settings.seed) for one in torch.split(pixels, sizes)]
-    return {**inputs, "pixel_values": torch.cat(noisy)}
+    return torch.cat(noisy)
 
 
 def unchanged(_input_ids: Tensor, scores: Tensor) -> Tensor:

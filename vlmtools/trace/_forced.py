@@ -156,9 +156,10 @@ def answer_ids(answer: str | Sequence[int], tokenizer: Any, parts: Anatomy) -> l
     found = [int(one) for one in ids]
     if not found:
         raise BadInput("The answer is empty. Give at least one token, as vlm.answer(…) returns them.")
-    if parts.image_token_id in found:
+    visual = next((one for one in found if one in parts.visual_ids), None)
+    if visual is not None:
         raise BadInput(
-            f"The answer holds token {parts.image_token_id}, which stands for a piece of a picture and would be "
-            "read as one. Take it out of the answer."
+            f"The answer holds token {visual}, which stands for a piece of a picture or video and would be read as "
+            "one. Take it out of the answer."
         )
     return found
