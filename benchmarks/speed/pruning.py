@@ -1,28 +1,32 @@
 """How much faster a prompt is read when visual tokens go, on a random LLaVA of about 300 M parameters.
 
-Run from the repository:
-
     python benchmarks/speed/pruning.py              # about 300 M parameters, some minutes on one core
     python benchmarks/speed/pruning.py --tiny       # seconds; the numbers mean nothing
 
-Ratios are taken inside one run: every round measures all budgets after each other in process time, and the least time
-of each counts. Prints one table: the measured ratio of the prefill, theory, the ratio with encoder and selection, the
-cache. The last line says what listening to two layers of the vision tower costs, as a share of encoding.
+All budgets take turns in one run, in process time on one thread, and ratios are those within a round, with 95 %
+intervals over the rounds; `again` is the unpruned model once more and shows the noise. Prints Markdown for
+docs/pruning.md: the table of `vlmtools bench prune` for HiPrune and for grid, which costs nothing to select, and what
+listening to two layers of the vision tower costs beside encoding. `vlmtools bench prune MODEL` does the same for a
+model of your own.
 """
 
 import argparse
+import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from vlmtools.pruning._cost import saving
+from vlmtools.families._probe import anatomy
+from vlmtools.pruning._bench import HEADINGS, Measured, Ratio, cells, measure, ratio
 from vlmtools.pruning._tower import Listener, look_at_tower
-from vlmtools.pruning.base import Needs
+from vlmtools.pruning.base import Needs, TokenPruner
 from vlmtools.pruning.grid import GridTokens
+from vlmtools.pruning.hiprune import HiPrune
 
-SHARES = (1.0, 1 / 3, 1 / 9)
+SHARES = (1 / 3, 2 / 9, 1 / 9)
+"""192, 128 and 64 of 576 tokens."""
 N_TEXT = 40
 
 
@@ -64,77 +68,54 @@ def inputs_of(config: Any) -> dict[str, Any]:
     }
 
 
-def least(calls: Mapping[Any, Callable[[], object]], rounds: int) -> dict[Any, float]:
-    """Least process time of each call, in seconds; the calls take turns.
-
-    Args:
-        calls: By name.
-        rounds: How often all are run.
-    """
-    best = dict.fromkeys(calls, float("inf"))
-    for _ in range(rounds):
-        for name, call in calls.items():
-            start = time.process_time()
-            call()
-            best[name] = min(best[name], time.process_time() - start)
-    return best
-
-
-def prefill_times(
-    model: Any, batch: dict[str, Any], rounds: int
-) -> tuple[dict[float, float], dict[float, float]]:
-    """(language model alone, with encoder and selection), in seconds by share kept.
+def listening(model: Any, batch: dict[str, Any], rounds: int) -> Ratio:
+    """Time of encoding alone over time of encoding while column means of two layers are heard, as a ratio.
 
     Args:
         model: The model.
         batch: Inputs.
         rounds: Of measuring.
     """
-    n = model.config.image_seq_length
-
-    def alone(share: float) -> Callable[[], object]:
-        embeds = torch.randn(1, N_TEXT + round(share * n), model.config.text_config.hidden_size)
-        return lambda: model.model.language_model(inputs_embeds=embeds, use_cache=True)
-
-    def whole(share: float) -> Callable[[], object]:
-        def call() -> None:
-            with GridTokens(keep=share).attach(model):
-                model(**batch, use_cache=True, logits_to_keep=1)
-
-        return call
-
-    return least({one: alone(one) for one in SHARES}, rounds), least(
-        {one: whole(one) for one in SHARES}, rounds
-    )
-
-
-def listening(model: Any, batch: dict[str, Any], rounds: int) -> float:
-    """What hearing column means of two layers adds to encoding, as a share.
-
-    Args:
-        model: The model.
-        batch: Inputs.
-        rounds: Of measuring.
-    """
-    from vlmtools.families._probe import anatomy
-
     parts = anatomy(model)
     tower = look_at_tower(parts)
     listener = Listener(parts, tower, Needs(received=(tower.near(0.4), -2)))
-    handles = list(listener.install())
 
-    def encode(is_on: bool) -> Callable[[], object]:
-        def call() -> None:
-            listener.start()
-            listener.is_on = is_on
-            model.model.get_image_features(batch["pixel_values"])
+    def encode() -> None:
+        listener.start()
+        model.model.get_image_features(batch["pixel_values"])
 
-        return call
+    def heard() -> float:
+        handles = list(listener.install())
+        try:
+            return _seconds(encode)
+        finally:
+            for handle in handles:
+                handle.remove()
 
-    times = least({one: encode(one) for one in (False, True)}, rounds)
-    for handle in handles:
-        handle.remove()
-    return times[True] / times[False] - 1
+    _seconds(encode), heard()
+    times = [(_seconds(encode), heard()) for _ in range(rounds)]
+    return ratio([plain for plain, _ in times], [slow for _, slow in times])
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    start = time.process_time()
+    call()
+    return time.process_time() - start
+
+
+def block(found: dict[str, list[Measured]], heard: Ratio, told: str) -> str:
+    """Markdown for the documentation.
+
+    Args:
+        found: Pruner → its budgets.
+        heard: Of `listening`.
+        told: Where and how it was measured.
+    """
+    head = [f"| method | {' | '.join(HEADINGS)} |", f"|{'---|' * (1 + len(HEADINGS))}"]
+    rows = [f"| {name} | {' | '.join(cells(row))} |" for name, many in found.items() for row in many]
+    extra = ", ".join(f"{100 * (1 / one - 1):+.1f}" for one in (heard.value, heard.high, heard.low))
+    line = "Listening to two layers adds {} % [{}, {}] to encoding.".format(*extra.split(", "))
+    return "\n".join([told, "", *head, *rows, "", line])
 
 
 def main() -> None:
@@ -143,25 +124,27 @@ def main() -> None:
 
     asked = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     asked.add_argument("--tiny", action="store_true", help="a test of this script")
-    asked.add_argument("--rounds", type=int, default=6)
+    asked.add_argument("--rounds", type=int, default=8)
+    asked.add_argument("--tokens", type=int, default=16, help="new tokens per answer")
     given = asked.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    config = config_of(given.tiny)
+    config, busy = config_of(given.tiny), os.getloadavg()[0]
     model = LlavaForConditionalGeneration(config).eval()
-    batch, n = inputs_of(config), config.image_seq_length
+    model.generation_config.eos_token_id, model.generation_config.pad_token_id = None, 0
+    batch, options = inputs_of(config), {"n_new": given.tokens, "rounds": given.rounds}
+    pruners: tuple[TokenPruner, ...] = (HiPrune(), GridTokens())
+    found = {
+        one.name: measure(model, batch, one, SHARES, clock=time.process_time, **options) for one in pruners
+    }
     with torch.no_grad():
-        prefill, whole = prefill_times(model, batch, given.rounds)
-        extra = listening(model, batch, given.rounds)
-    print(f"{sum(part.numel() for part in model.parameters()) / 1e6:.0f} M parameters, {n} visual tokens")
-    print("kept  tokens  prefill  theory  with encoder  cache MB")
-    for share in SHARES:
-        kept = round(share * n)
-        theory = saving(config, N_TEXT, n, kept, bytes_per_number=4)
-        ratios = prefill[1.0] / prefill[share], theory.flops_ratio, whole[1.0] / whole[share]
-        columns = "{:4.2f}  {:6d}  {:7.2f}  {:6.2f}  {:12.2f}  {:8.1f}"
-        print(columns.format(share, kept, *ratios, theory.cache_after / 1e6))
-    print(f"listening to two layers: {extra:+.1%} of encoding")
+        heard = listening(model, batch, given.rounds)
+    size = sum(part.numel() for part in model.parameters()) / 1e6
+    print(block(found, heard, (
+        f"{size:.0f} M random parameters, {config.image_seq_length} visual and {N_TEXT} text tokens, answers of "
+        f"{given.tokens} tokens, float32, one CPU thread, {given.rounds} rounds, torch {torch.__version__}; load of "
+        f"the machine {busy:.1f} before, {os.getloadavg()[0]:.1f} after."
+    )))  # fmt: skip
 
 
 if __name__ == "__main__":

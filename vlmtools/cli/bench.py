@@ -1,4 +1,4 @@
-"""`vlmtools bench`: which benchmarks there are, what each needs, and whether its data are complete."""
+"""`vlmtools bench`: which benchmarks there are, what each needs, whether its data are complete; what pruning saves."""
 
 from collections import Counter
 from pathlib import Path
@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from vlmtools.benchmarks.base import Benchmark
 
 bench_app = typer.Typer(
-    help="Benchmarks: list them, show what one needs, check its data.", no_args_is_help=True
+    help="Benchmarks: list them, show what one needs, check its data. Also: what pruning saves.",
+    no_args_is_help=True,
 )
 
 Name = Annotated[str, typer.Argument(help="NAME or NAME:key=value,…", show_default=False)]
@@ -98,6 +99,59 @@ def prepare(
             typer.echo(f"{key:<26} {value}")
     if missing:
         raise typer.Exit(1)
+
+
+@bench_app.command()
+def prune(
+    model: Annotated[
+        str, typer.Argument(help="Hub id or folder of a model, or reference:NAME.", show_default=False)
+    ],
+    pruner: Annotated[
+        str, opt.option(opt.CHANGE, "--prune", help="NAME or NAME:key=value,… without keep.")
+    ] = "hiprune",
+    keep: Annotated[
+        str, opt.option(opt.CHANGE, "--keep", help="Budgets: shares, or tokens per view.")
+    ] = "0.5,0.33,0.22,0.11",
+    image: Annotated[
+        str | None, opt.option(opt.ASK, "--image", help="A picture.", show_default="noise")
+    ] = None,
+    prompt: Annotated[
+        str, opt.option(opt.ASK, "--prompt", "-p", help="The question.")
+    ] = "Describe this image in detail.",
+    side: Annotated[int, opt.option(opt.ASK, "--side", min=8, help="Pixels of the noise, each way.")] = 336,
+    tokens: Annotated[int, opt.option(opt.RUN, "--tokens", min=1, help="New tokens of an answer.")] = 32,
+    rounds: Annotated[int, opt.option(opt.RUN, "--rounds", min=4, help="How often all is measured.")] = 10,
+    threads: Annotated[
+        int | None, opt.option(opt.RUN, "--threads", min=1, help="On the CPU.", show_default="torch's")
+    ] = None,
+    quant: opt.Quant = None,
+    dtype: opt.Dtype = "auto",
+    device_map: Annotated[str, opt.option(opt.RUN, "--device-map", help="auto, cpu, cuda, …")] = "auto",
+    offline: Annotated[bool, opt.option(opt.RUN, "--offline", help="Never reach the network.")] = False,
+    trust_remote_code: opt.TrustRemoteCode = False,
+    json_: opt.AsJson = False,
+) -> None:
+    """Measure what a token pruner saves on this machine: prefill, first token, whole answer, operations, cache.
+
+    All budgets take turns in one run; ratios are those within a round, with 95 % intervals over the rounds. `again` is
+    the unpruned model once more and shows the noise. Theory stands beside operations and cache.
+    """
+    from vlmtools.pruning._spec import parse_keeps, parse_method
+
+    method, keeps = parse_method(pruner), parse_keeps(keep)
+    from vlmtools.cli._pruning import show_savings
+    from vlmtools.vlm import load
+
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+    vlm = load(
+        model, dtype=dtype, quant=quant, device_map=device_map,
+        trust_remote_code=trust_remote_code, local_files_only=offline,
+    )  # fmt: skip
+    asked = {"model": model, "pruner": pruner, "prompt": prompt, "image": image or f"noise {side}"}
+    show_savings(vlm, method, keeps, asked, side, tokens, rounds, json_)
 
 
 def facts(benchmark: "Benchmark") -> dict[str, Any]:
