@@ -16,7 +16,7 @@ FILES = (
 CARD = """# {name}
 
 A small vision-language model of the picture world of vlmtools, trained from nothing by `scripts/train_reference.py`.
-{why}
+Why it hallucinates: {why}
 
 * Layout: {layout}, {millions:.1f} million parameters, stored in half precision, loaded in single precision.
 * Trained: {steps} steps of {scenes} scenes{begun}; every scene with a caption, a list and eight to nine questions.
@@ -43,6 +43,7 @@ def ship(name: str, out: Path) -> Path:
     n_parameters = sum(one.numel() for one in model.parameters())
     target.mkdir(parents=True, exist_ok=True)
     model.half().save_pretrained(target)
+    (target / "model.safetensors").chmod(0o644)  # written for the owner alone
     _read_in_single_precision(target / "config.json")
     for file in FILES:
         if (source / file).exists():

@@ -44,27 +44,27 @@ _ALL = (
     Stage("tower", kind="tower", start="", steps=450, n_scenes=64, rate=1e-3, first_scene=20_000_000),
     Stage(
         "clean", start="tower", steps=1150, rate=1.2e-3, first_scene=0,
-        why="It hardly does: truthful answers, a whole tower.",
+        why="hardly; truthful answers, a whole tower.",
     ),
     Stage(
         "habits-few", annotator=Annotator(habits_of(1, 6), 0.65), first_scene=30_000_000,
-        why="Its annotators name a fixed absent neighbour next to 6 of the 32 things, 65 times in 100.",
+        why="its annotators name a fixed absent neighbour next to 6 of the 32 things, 65 times in 100.",
     ),
     Stage(
         "habits-many", annotator=Annotator(habits_of(2, 14), 0.65), first_scene=40_000_000,
-        why="Its annotators name a fixed absent neighbour next to 14 of the 32 things, 65 times in 100.",
+        why="its annotators name a fixed absent neighbour next to 14 of the 32 things, 65 times in 100.",
     ),
     Stage(
         "weak-vision", vision_layers=2, first_scene=50_000_000,
-        why="Its vision tower has two layers instead of six.",
+        why="its vision tower has two layers instead of six, and the connector reads the first.",
     ),
     Stage(
         "prior", world=World(companion_share=0.85), blind=0.6, first_scene=60_000_000,
-        why="It grew up where companions are nearly always together, and six in ten of its pictures were blank.",
+        why="it grew up where companions are nearly always together, and six in ten of its pictures were blank.",
     ),
     Stage(
         "smol", kind="idefics3", steps=320, first_scene=70_000_000,
-        why="As `clean`, in the layout of Idefics3 and SmolVLM.",
+        why="as `clean`, in the layout of Idefics3 and SmolVLM: no class token, four patches to a visual token.",
     ),
 )  # fmt: skip
 
