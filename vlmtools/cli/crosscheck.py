@@ -28,7 +28,8 @@ ASK, JUDGE, SCORE, RUN, OUT = (
 Sources = Annotated[
     list[str],
     typer.Argument(
-        help="Files of answers (.jsonl .csv .tsv .json, .gz too), run folders, model ids or folders, server:MODEL@URL.",
+        help="Files of answers (.jsonl .csv .tsv .json, .gz too), run folders, model ids or folders, server:MODEL@URL. "
+        "Patches and pruners follow a local model after plus signs: MODEL+vhr:strength=2+hiprune:keep=0.5.",
         show_default=False,
     ),
 ]

@@ -57,18 +57,23 @@ def responder(spec: str, **options: Any) -> Responder:
     if spec.startswith("server:"):
         from vlmtools.responders.server import Server
 
+        _refuse_changes(spec)
         return Server.parse(spec, **_known(Server, options))
     from vlmtools.responders.hf import HF
 
-    model, changes = unchanged(spec)
+    model, changes = with_changes(spec)
+    twice = [name for name in changes if options.get(name)]
+    if twice:
+        raise BadInput(f"{spec!r} names {twice[0]} and so do the options. Name all of them in one place.")
     return HF(model, **_known(HF, options | changes))
 
 
-def unchanged(spec: str) -> tuple[str, dict[str, Any]]:
+def with_changes(spec: str) -> tuple[str, dict[str, Any]]:
     """A model and what is put on it: `reference:clean+vhr:strength=2+hiprune:keep=0.5`.
 
     Args:
-        spec: Name or folder of a model, then a plus sign before each patch or pruner.
+        spec: Name or folder of a model, then a plus sign before each patch or pruner. A folder whose own name has a
+            plus sign is that folder.
 
     Returns:
         The model, and `patches` and `prune` as `HF` takes them; nothing where there is no plus sign.
@@ -77,8 +82,8 @@ def unchanged(spec: str) -> tuple[str, dict[str, Any]]:
         UnknownName: There is no such patch or pruner.
         BadInput: It has no such setting, or there are two pruners.
     """
-    model, *names = _PLUS.split(spec)
-    if not names or Path(spec).exists():
+    model, names = _parted(spec)
+    if not names:
         return spec, {}
     from vlmtools.patches._files import parse_patches
     from vlmtools.pruning.base import TokenPruner
@@ -89,6 +94,28 @@ def unchanged(spec: str) -> tuple[str, dict[str, Any]]:
         raise BadInput(f"{spec!r} has {len(pruners)} pruners. Tokens are chosen once: keep one of them.")
     patches = [one for one in changes if one not in pruners]
     return model, {"patches": patches} | ({"prune": pruners[0]} if pruners else {})
+
+
+def _parted(spec: str) -> tuple[str, list[str]]:
+    """The model, the longest that is there as a folder, and the names behind it."""
+    parts = _PLUS.split(spec)
+    there = (n for n in range(len(parts), 0, -1) if Path("+".join(parts[:n])).expanduser().exists())
+    n_model = next(there, 1)
+    return "+".join(parts[:n_model]), parts[n_model:]
+
+
+def _refuse_changes(spec: str) -> None:
+    from vlmtools import registry
+    from vlmtools.patches._files import PACKAGES
+
+    known = {name for package in PACKAGES for name in registry.names(package)}
+    behind = [one.partition(":")[0].strip().replace("-", "_") for one in _PLUS.split(spec)[1:]]
+    named = [one for one in behind if one in known]
+    if named:
+        raise BadInput(
+            f"{spec!r} puts {named[0]} on a server's model. Patches and pruners change a model on this machine, and a "
+            "server runs its own: give the model's hub id or folder, or leave them out."
+        )
 
 
 def _known(kind: type, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -110,7 +137,8 @@ def _open(source: Source, fields: dict[str, str], model: dict[str, Any]) -> Sequ
             f"The folder {name!r} is neither a model (no config.json) nor a run (no run.json). "
             "Give a model folder, a run folder, or files such as answers/*.jsonl."
         )
-    if path.is_dir() or _is_hub_id(_PLUS.split(name)[0]) or Path(_PLUS.split(name)[0]).is_dir():
+    base = _parted(name)[0]
+    if path.is_dir() or _is_hub_id(base) or Path(base).is_dir():
         return [responder(name, **model)]
     raise BadInput(
         f"There is no source {name!r}. A source is a file of answers (.jsonl, .csv, .tsv, .json, also .gz), a run "
