@@ -8,7 +8,7 @@ EXTRAS ?= dev
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
 
-demo: install  ## rank bundled captions, offline, and write report.html
+demo: install  ## rank, check and patch the bundled models, offline, and write report.html
 	$(BIN)/vlmtools demo
 
 install: .venv/installed  ## everything into .venv
