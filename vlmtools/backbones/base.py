@@ -61,6 +61,8 @@ class Backbone(nn.Module, ABC):
     """Whether images must be as large as `img_size` said when the model was made."""
     training_only: ClassVar[tuple[str, ...]] = ()
     """Parts of names of weights that have no say in the logits."""
+    needs: ClassVar[str] = ""
+    """A package that is not always installed and without which no model can be made; empty when there is none."""
     not_compiled: ClassVar[str] = ""
     """Why torch.compile cannot take the model in one graph; empty when it can."""
 

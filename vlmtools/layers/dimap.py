@@ -59,7 +59,7 @@ def keep_masks(weights: Mapping[str, Tensor], kinds: Mapping[str, str], sparsity
         layers = [name for name in weights if kinds.get(name) == kind]
         if layers:
             kept = _best(torch.cat([importance(weights[name]).flatten() for name in layers]), sparsity)
-            parts = kept.split([weights[name].numel() for name in layers])
+            parts = torch.split(kept, [weights[name].numel() for name in layers])
             masks |= {
                 name: part.reshape(weights[name].shape) for name, part in zip(layers, parts, strict=True)
             }
@@ -107,7 +107,7 @@ def prune(model: nn.Module, sparsity: float) -> dict[str, Tensor]:
         part: mask
         for layer, found in keep_masks(joined, kinds, sparsity).items()
         for part, mask in zip(
-            whole[layer], found.split([linear[one].shape[0] for one in whole[layer]]), strict=True
+            whole[layer], torch.split(found, [linear[one].shape[0] for one in whole[layer]]), strict=True
         )
     }
     apply_masks(model, masks)
