@@ -79,3 +79,17 @@ def test_no_heads_are_marked_when_none_are_asked_for(folder: Path, tmp_path: Pat
 def test_a_wrong_option_says_what_there_is(folder: Path, more: tuple[str, ...], said: str) -> None:
     with pytest.raises(BadInput, match=said):
         run(folder, *more)
+
+
+def test_with_a_pruner_the_page_shows_what_it_keeps_and_the_answer_then(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "page.html"
+    done = run(folder, "--out", str(out), "--prune", "hiprune:keep=0.5")
+    assert done.exit_code == 0 and "With 8 of 16 visual tokens: " in done.output
+    text = out.read_text(encoding="utf-8")
+    assert "8 of 16 tokens stay" in text and "hiprune:keep=0.5" in text
+    assert text.count("data-head=") == 2 * 2 * 4, "the rest of the page is about the whole prompt"
+
+
+def test_a_pruner_without_a_budget_is_refused_before_the_model_is_loaded(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="how much to keep"):
+        run(tmp_path, "--prune", "hiprune")

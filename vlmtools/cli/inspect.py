@@ -3,9 +3,12 @@
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from vlmtools.pruning.base import TokenPruner
 
 
 def inspect(
@@ -18,6 +21,12 @@ def inspect(
     heads: Annotated[
         str, typer.Option("--heads", help="vhr: mark the heads it would strengthen; none.")
     ] = "vhr",
+    prune: Annotated[
+        str | None,
+        typer.Option(
+            "--prune", help="NAME:keep=0.33,…: show which visual tokens it keeps, and the answer then."
+        ),
+    ] = None,
     max_new_tokens: Annotated[
         int, typer.Option("--max-new-tokens", min=1, help="Length limit of the answer.")
     ] = 48,
@@ -41,6 +50,7 @@ def inspect(
     from vlmtools.vlm import load
 
     _check(heads, distance, counterfactual)
+    pruner = _pruner(prune)
     vlm = load(
         model,
         dtype=dtype,
@@ -61,9 +71,13 @@ def inspect(
         record=_record(model, image, prompt, dtype, quant),
         distance=distance,
         counterfactual=counterfactual,
+        prune=pruner,
     )
     _write(page(found), out)
     typer.echo(found.answer)
+    if found.kept is not None:
+        kept = found.kept
+        typer.echo(f"With {kept.n_after} of {kept.n_before} visual tokens: {kept.answer}")
     typer.echo(f"Wrote {out}")
 
 
@@ -80,6 +94,14 @@ def _check(*given: str) -> None:
     for (option, known), value in zip(_CHOICES.items(), given, strict=True):
         if value not in known:
             raise BadInput(f"{option} {value!r} does not exist.{suggest(value, known)}")
+
+
+def _pruner(text: str | None) -> "TokenPruner | None":
+    if text is None:
+        return None
+    from vlmtools.pruning._spec import parse_pruner
+
+    return parse_pruner(text)
 
 
 def _record(model: str, image: str, prompt: str, dtype: str, quant: str | None) -> dict[str, object]:

@@ -1,5 +1,6 @@
 """A pruner as text: `hiprune:keep=0.33` on the command line."""
 
+from dataclasses import fields
 from typing import Any
 
 from vlmtools import registry
@@ -43,6 +44,18 @@ def parse_method(text: str) -> TokenPruner:
             "with --keep 0.5,0.33,0.11."
         )
     return kind(**settings)
+
+
+def as_text(pruner: TokenPruner) -> str:
+    """The pruner as it would be typed: its name, `keep`, and every setting that is not the default.
+
+    Args:
+        pruner: Any.
+    """
+    given = {field.name: getattr(pruner, field.name) for field in fields(pruner) if field.init}
+    plain = {field.name: field.default for field in fields(pruner)}
+    said = [f"{name}={value}" for name, value in given.items() if name == "keep" or value != plain[name]]
+    return f"{pruner.name}:{','.join(said)}"
 
 
 def parse_keeps(text: str) -> tuple[float, ...]:

@@ -136,4 +136,5 @@ class EViT(TokenPruner):
         if self.renormalise:
             rest = complement(kept[None], seen.n_tokens)[0]
             fused = fused / attention[rest].sum().clamp_min(torch.finfo(torch.float32).tiny)
-        return Selection(kept, {"attended": kept}, fused.to(seen.features.dtype), order[-1:])
+        kinds = {"attended": kept, "fused": order[-1:]}
+        return Selection(kept, kinds, fused.to(seen.features.dtype), order[-1:])

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlmtools.report._inspect_grid import MOST_CELLS, Grid, find_grid, run_lengths
+from vlmtools.report._kept import Kept, kept_of
 from vlmtools.report.media import Picture, inline
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
+    from vlmtools.pruning.base import TokenPruner
     from vlmtools.vlm import VLM
 
 SIDE = 560
@@ -53,6 +55,7 @@ class Inspection:
             together; then for every layer its heads together and one by one; then for every word all heads together.
         notes: What could not be shown.
         record: How it was made.
+        kept: What pruning keeps; None when that was not asked. Everything else is about the whole prompt.
     """
 
     model: str = ""
@@ -67,6 +70,7 @@ class Inspection:
     maps: bytes = b""
     notes: tuple[str, ...] = ()
     record: Mapping[str, Any] = field(default_factory=dict)
+    kept: Kept | None = None
 
     @property
     def answer(self) -> str:
@@ -88,6 +92,7 @@ def look(
     heads: str | None = "vhr",
     k: int = 8,
     record: Mapping[str, Any] | None = None,
+    prune: "TokenPruner | None" = None,
     **options: Any,
 ) -> Inspection:
     """Ask one question, greedily, and gather everything the page shows.
@@ -100,6 +105,7 @@ def look(
         heads: `vhr` shows the heads that method would strengthen; None does not ask.
         k: Heads per layer that count for T-VHD.
         record: How it is made, shown at the end of the page.
+        prune: Ask a second time with this pruner and show what it keeps.
         options: Fields of `trace.Options`.
     """
     from vlmtools.media import load_image
@@ -107,6 +113,7 @@ def look(
 
     opened = load_image(image, allow_urls=vlm.allow_urls)
     batch = vlm.inputs([vlm.chat(prompt, True)], [opened])
+    kept = None if prune is None else _kept(vlm, batch, prune, max_new_tokens)
     with Trace(vlm, attention=True, picture=True) as seen:
         ids = _said(vlm, batch, max_new_tokens)
     found = t_vhd(vlm, opened, prompt, ids, k=k, **options)
@@ -126,7 +133,19 @@ def look(
         maps=_maps(seen.last.picture[:, 0], grid, members) if grid else b"",
         notes=tuple(one for one in (grid.note, why, _cross_note(seen.cross)) if one),
         record=record or {},
+        kept=kept,
     )
+
+
+def _kept(vlm: "VLM", batch: Any, prune: "TokenPruner", max_new_tokens: int) -> Kept:
+    from vlmtools.pruning._spec import as_text
+
+    with prune.attach(vlm) as on:
+        ids = _said(vlm, batch, max_new_tokens)
+        report = on.report()
+    answer = str(vlm.tokenizer.decode(ids, skip_special_tokens=True)).strip()
+    kind = str(getattr(vlm.model.config, "model_type", ""))
+    return kept_of(report, kind, as_text(prune), answer)
 
 
 def _said(vlm: "VLM", batch: Any, max_new_tokens: int) -> list[int]:

@@ -9,6 +9,7 @@ from markupsafe import Markup
 from vlmtools.report._inspect_grid import Grid
 from vlmtools.report._inspection import Inspection
 from vlmtools.report._inspection import look as look
+from vlmtools.report._kept import KeptView, draw, legend
 from vlmtools.report._svg import tag
 from vlmtools.report._text import number, one_line
 from vlmtools.report._view import flat
@@ -46,8 +47,13 @@ def page(found: Inspection) -> str:
         "mean_mass": _mean(found.mass),
         "n_chosen": sum(map(len, found.chosen)) if found.chosen is not None else 0,
         "record": flat(found.record),
+        "kept": [(view, draw(found.picture, view), legend(view)) for view in _views(found)],
     }
     return _environment().get_template("inspect.html.j2").render(values)
+
+
+def _views(found: Inspection) -> tuple[KeptView, ...]:
+    return found.kept.views if found.kept is not None and found.picture.uri else ()
 
 
 def _lede(found: Inspection) -> str:
