@@ -8,7 +8,7 @@ bare prompt without picture.
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,8 @@ from vlmtools.families._loading import (
     load_config,
     load_model,
 )
-from vlmtools.families._processors import load_processor, takes_images, takes_video
+from vlmtools.families._processors import as_videos, load_processor, takes_images
+from vlmtools.families._replies import Ready, refusal, replies
 from vlmtools.families._streamer import Streamer, decoder
 from vlmtools.families._templates import write_chat
 from vlmtools.media import load_image, prompt_text
@@ -31,44 +32,10 @@ from vlmtools.video import N_FRAMES, Frames, read_frames
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-    from torch import Tensor
 
     from vlmtools.families.base import ModelFamily
 
 log = logging.getLogger(__name__)
-
-_NEUTRAL = {
-    "do_sample": False,
-    "num_beams": 1,
-    "repetition_penalty": 1.0,
-    "no_repeat_ngram_size": 0,
-    "min_length": 0,
-}
-_BEAMS = {"length_penalty": 1.0, "early_stopping": False, "num_return_sequences": 1}
-
-
-@dataclass(frozen=True, slots=True)
-class _Ready:
-    """A request whose picture or video is open and whose prompt is written out."""
-
-    request: Request
-    text: str
-    shown: "Image | Frames | None"
-
-    @property
-    def kind(self) -> str:
-        """video, image, or nothing."""
-        return "" if self.shown is None else "video" if isinstance(self.shown, Frames) else "image"
-
-    @property
-    def modality(self) -> tuple[str, ...]:
-        passage = self.request.show_media and self.request.sample.text is not None
-        return (*((self.kind,) if self.kind else ()), *(("text",) if passage else ()))
-
-    @property
-    def form(self) -> tuple[str, bool, int]:
-        """What rows of a batch share: what they show, whether they are raw, and how many frames they have."""
-        return self.kind, self.request.raw, len(self.shown.images) if isinstance(self.shown, Frames) else 0
 
 
 @dataclass(slots=True)
@@ -153,13 +120,13 @@ class VLM:
             requests: The batch. Requests may differ in everything, decoding included.
         """
         ready = [self._opened(request) for request in requests]
-        replies = {i: item for i, item in enumerate(ready) if isinstance(item, Reply)}
+        done = {i: item for i, item in enumerate(ready) if isinstance(item, Reply)}
         # Rows of a batch share how they are tokenised: pictures first, then videos, then bare prompts.
-        forms = {row.form: () for row in ready if isinstance(row, _Ready)}
+        forms = {row.form: () for row in ready if isinstance(row, Ready)}
         for form in sorted(forms, key=lambda form: (["image", "video", ""].index(form[0]), *form[1:])):
-            rows = {i: r for i, r in enumerate(ready) if isinstance(r, _Ready) and r.form == form}
-            replies.update(zip(rows, self._run(list(rows.values())), strict=True))
-        return [replies[i] for i in range(len(requests))]
+            rows = {i: r for i, r in enumerate(ready) if isinstance(r, Ready) and r.form == form}
+            done.update(zip(rows, self._run(list(rows.values())), strict=True))
+        return [done[i] for i in range(len(requests))]
 
     def stream(self, request: Request, show: Callable[[str], object]) -> Reply:
         """Answer one request and show the text as it is written; the pieces together are the answer.
@@ -224,11 +191,11 @@ class VLM:
         if self.tokenizer.pad_token is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
 
-    def _opened(self, request: Request) -> _Ready | Reply:
+    def _opened(self, request: Request) -> Ready | Reply:
         media = dict(request.sample.media) if request.show_media else {}
-        refusal = self._refusal(media)
-        if refusal:
-            return Reply(None, error=refusal)
+        why = refusal(media, self.processor, self.name)
+        if why:
+            return Reply(None, error=why)
         try:
             return self._ready(request, self._shown(media))
         except BadInput as error:
@@ -237,28 +204,12 @@ class VLM:
         except Exception as error:
             return Reply(None, error=f"The prompt cannot be written out: {type(error).__name__}: {error}")
 
-    def _refusal(self, media: Mapping[str, str]) -> str:
-        """Why an item with these media is not shown to this model; empty when it is."""
-        if "audio" in media:
-            return (
-                f"The item has sound and {self.name} hears nothing. Leave `audio` out of the items to ask about the "
-                "rest, and the answers will say so."
-            )
-        if len(media) > 1:
-            return f"The item has {' and '.join(media)}; one of them can be shown. Make two items of it."
-        if "video" in media and not takes_video(self.processor):
-            reason = "takes pictures, no videos" if takes_images(self.processor) else "takes text only"
-            return f"The item has a video and {self.name} {reason}. Choose a model that watches videos."
-        if "image" in media and not takes_images(self.processor):
-            return f"{self.name} takes text only and the item has an image. Choose a model that sees."
-        return ""
-
     def _shown(self, media: Mapping[str, str]) -> "Image | Frames | None":
         if "video" in media:
             return read_frames(media["video"], self.n_frames, self.longest_side)
         return load_image(media["image"], allow_urls=self.allow_urls) if "image" in media else None
 
-    def _ready(self, request: Request, shown: "Image | Frames | None") -> _Ready | Reply:
+    def _ready(self, request: Request, shown: "Image | Frames | None") -> Ready | Reply:
         if shown is not None and not takes_images(self.processor):
             why = f"{self.name} takes text only and the item has an image. Choose a model that sees."
             return Reply(None, error=why)
@@ -268,9 +219,9 @@ class VLM:
         asked = prompt_text(request)
         video = isinstance(shown, Frames)
         text = asked if request.raw else self.chat(asked, shown is not None and not video, video)
-        return _Ready(request, text, shown)
+        return Ready(request, text, shown)
 
-    def _run(self, rows: list[_Ready]) -> list[Reply]:
+    def _run(self, rows: list[Ready]) -> list[Reply]:
         if not rows:
             return []
         done, problem = self._attempt(rows)
@@ -284,9 +235,7 @@ class VLM:
             log.warning("%s: a batch of %d does not fit memory, going on with %d", self.name, len(rows), half)
         return self._run(rows[:half]) + self._run(rows[half:])
 
-    def _attempt(
-        self, rows: list[_Ready], streamer: Streamer | None = None
-    ) -> tuple[list[Reply] | None, str]:
+    def _attempt(self, rows: list[Ready], streamer: Streamer | None = None) -> tuple[list[Reply] | None, str]:
         """Replies, or why there are none; the exception is dropped, because it holds the batch's memory."""
         training = self.model.training
         if training:
@@ -304,79 +253,11 @@ class VLM:
         free_memory()
         return None, _OUT_OF_MEMORY
 
-    def _replies(self, rows: list[_Ready], streamer: Streamer | None = None) -> list[Reply]:
-        from vlmtools.decoding import RowSampler, cut, new_tokens
-
+    def _replies(self, rows: Sequence[Ready], streamer: Streamer | None = None) -> list[Reply]:
         videos = [row.shown for row in rows if isinstance(row.shown, Frames)]
         images = [row.shown for row in rows if row.shown is not None and not isinstance(row.shown, Frames)]
         batch = self.inputs([row.text for row in rows], images or None, videos or None)
-        sampler = RowSampler([row.request for row in rows])
-        ends = self._end_tokens()
-        new = self.model.generate(
-            **batch,
-            **(_NEUTRAL | ({**_BEAMS, "num_beams": self.num_beams} if self.num_beams > 1 else {})),
-            **({"streamer": streamer} if streamer else {}),
-            logits_processor=[sampler],
-            max_new_tokens=max(row.request.decoding.max_new_tokens for row in rows),
-            eos_token_id=ends or None,
-            pad_token_id=self.tokenizer.pad_token_id,
-        )
-        written = [
-            cut(ids, ends, row.request.decoding.max_new_tokens)
-            for ids, row in zip(new_tokens(new, batch["input_ids"]), rows, strict=True)
-        ]
-        read = batch["attention_mask"].sum(-1).tolist()
-        return [
-            replace(
-                self._reply(ids, ends, row),
-                n_prompt_tokens=int(n),
-                first_token=self._first(sampler.first, i * self.num_beams, row),
-            )
-            for i, (ids, n, row) in enumerate(zip(written, read, rows, strict=True))
-        ]
-
-    def _reply(self, ids: list[int], ends: Sequence[int], row: _Ready) -> Reply:
-        text = decoder(self.tokenizer)(ids).strip()
-        whole = bool(ids) and ids[-1] in ends
-        return Reply(text, n_new_tokens=len(ids), modality=row.modality, truncated=not whole)
-
-    def _first(self, probability: "Tensor | None", row: int, ready: _Ready) -> Mapping[str, float] | None:
-        from vlmtools.decoding import N_FIRST_TOKENS, likely_tokens
-
-        if probability is None or not ready.request.first_token:
-            return None
-        ids = probability[row].topk(min(N_FIRST_TOKENS, probability.shape[1])).indices.tolist()
-        return likely_tokens(probability[row], [self.tokenizer.decode([token]) for token in ids], ids)
-
-    def _end_tokens(self) -> list[int]:
-        ends = self.model.generation_config.eos_token_id
-        ends = self.tokenizer.eos_token_id if ends is None else ends
-        several = ends if isinstance(ends, list | tuple) else [ends]
-        return [int(end) for end in several if end is not None]
-
-
-def as_videos(videos: Sequence[Frames]) -> dict[str, Any]:
-    """Clips as processors take them: frames already chosen, with the times they were taken from.
-
-    Args:
-        videos: One per prompt.
-    """
-    import numpy as np
-
-    told = [
-        {
-            "total_num_frames": clip.n_total,
-            "fps": clip.fps,
-            "duration": clip.duration_s,
-            "frames_indices": list(clip.indices),
-        }
-        for clip in videos
-    ]
-    chosen = {"do_sample_frames": False, "video_metadata": told}
-    return {
-        "videos": [np.stack([np.asarray(image) for image in clip.images]) for clip in videos],
-        "videos_kwargs": chosen,
-    }
+        return replies(self.model, self.tokenizer, batch, rows, self.num_beams, streamer)
 
 
 def load(

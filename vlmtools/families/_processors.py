@@ -9,11 +9,12 @@ picture half is the Pillow one.
 import contextlib
 import importlib
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from vlmtools.errors import BadInput, NotInstalled
 from vlmtools.families._pillow_video import PillowVideo, pillow_video
+from vlmtools.video import Frames
 
 CONFIG_FILES = ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json")
 """Where a checkpoint names its processor class, in the order they are asked."""
@@ -196,3 +197,27 @@ def _num2words_not_needed(cls: type[Any]) -> Iterator[None]:
 def _one_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0][:300] if lines else type(error).__name__
+
+
+def as_videos(videos: Sequence[Frames]) -> dict[str, Any]:
+    """Clips as processors take them: frames already chosen, with the times they were taken from.
+
+    Args:
+        videos: One per prompt.
+    """
+    import numpy as np
+
+    told = [
+        {
+            "total_num_frames": clip.n_total,
+            "fps": clip.fps,
+            "duration": clip.duration_s,
+            "frames_indices": list(clip.indices),
+        }
+        for clip in videos
+    ]
+    chosen = {"do_sample_frames": False, "video_metadata": told}
+    return {
+        "videos": [np.stack([np.asarray(image) for image in clip.images]) for clip in videos],
+        "videos_kwargs": chosen,
+    }
