@@ -16,14 +16,12 @@ Traps worth knowing before numbers are compared:
 Reference: arXiv:2311.07397, sections 3 and 4; the official `inference.py`.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-
-import numpy as np
 
 from vlmtools.errors import BadInput, UnknownName, suggest
 from vlmtools.scoring._amber_nouns import Nouns, nltk_nouns, own_nouns
+from vlmtools.scoring._word_vectors import Similar, similarity_from
 from vlmtools.scoring.yes_no import YesNo
 from vlmtools.scoring.yes_no import lenient as read_lenient
 
@@ -31,9 +29,6 @@ __all__ = [
     "PARTS", "Described", "Discriminative", "Generative", "Nouns", "Part", "Similar", "Vocabulary", "describe",
     "discriminative", "f1", "generative", "nltk_nouns", "own_nouns", "part_of", "read", "similarity_from", "vocabulary",
 ]  # fmt: skip
-
-Similar = Callable[[str, str], float]
-"""Cosine of two words, -1 to 1."""
 
 PARTS: Mapping[str, tuple[str, ...]] = {
     "existence": ("existence",),
@@ -358,40 +353,3 @@ def _checked(truth: str) -> YesNo:
     raise BadInput(
         f"The truth of a question is {truth!r}. AMBER has 'yes' and 'no'; take it from annotations.json."
     )
-
-
-def similarity_from(path: str | Path) -> Similar:
-    """Cosine of two words by a text file of word vectors: a word per line, then its numbers, parted by blanks.
-
-    Official numbers need the vectors of spaCy's `en_core_web_lg` for AMBER's 418 words; write `nlp(word).vector` of
-    each into such a file. A word without a vector is near to nothing but itself.
-
-    Args:
-        path: The file.
-
-    Raises:
-        BadInput: It cannot be read, or a line is not of the layout.
-    """
-    table: dict[str, np.ndarray] = {}
-    try:
-        for line in filter(str.strip, Path(path).read_text(encoding="utf-8").splitlines()):
-            word, *values = line.split()
-            table[word] = np.array(values, dtype=float)
-    except (OSError, ValueError) as problem:
-        raise BadInput(
-            f"Cannot read word vectors from {str(path)!r}, after {len(table)} good lines: {problem}. A line is a word "
-            "and its numbers, parted by blanks, as in GloVe's text files."
-        ) from problem
-    return _Cosine(table)
-
-
-@dataclass(frozen=True)
-class _Cosine:
-    table: Mapping[str, np.ndarray]
-
-    def __call__(self, first: str, second: str) -> float:
-        a, b = self.table.get(first), self.table.get(second)
-        if a is None or b is None:
-            return float(first == second)
-        size = float(np.linalg.norm(a) * np.linalg.norm(b))
-        return float(a @ b) / size if size else 0.0
