@@ -58,6 +58,11 @@ class Amber(Benchmark):
         "lenient": "yes and no as a person reads them; descriptions as in official",
     }
     reference: ClassVar[str] = "arXiv:2311.07397"
+    checked: ClassVar[str] = (
+        "Descriptions and yes/no answers made up for the published items: the tables the official program "
+        "prints come out in all digits, for descriptions with equal words only. Word vectors of spaCy and "
+        "real models' answers were not tried."
+    )
     licence: ClassVar[str] = "annotations Apache-2.0 (junyangwang0410/AMBER); pictures: no licence stated"
     get: ClassVar[str] = (
         "Copy the folder data/ of github.com/junyangwang0410/AMBER: annotations.json (15,220 rows, sha256 "

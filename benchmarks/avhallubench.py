@@ -45,6 +45,10 @@ class AvHalluBench(Benchmark):
         "refcheck": "a sentence is unsupported if the judge begins with no; neither yes nor no counts half",
     }
     reference: ClassVar[str] = "arXiv:2405.13684"
+    checked: ClassVar[str] = (
+        "References were read from the published items; whether the rankings agree with the published ones "
+        "was not checked for want of the judges."
+    )
     licence: ClassVar[str] = (
         "descriptions Apache-2.0 (scb10x/avhallubench on the hub); videos their uploaders'"
     )

@@ -35,6 +35,10 @@ class AvhBench(Benchmark):
         "first_word": "the paper's metrics; an answer says the first of yes and no that stands in it as a word (ours)",
     }
     reference: ClassVar[str] = "arXiv:2410.18325"
+    checked: ClassVar[str] = (
+        "Only examples worked out by hand from the description; no official program for these metrics is "
+        "public."
+    )
     licence: ClassVar[str] = "none named (kaist-ami/AVHBench); videos from VALOR and AudioCaps"
     get: ClassVar[str] = (
         "Follow the links in the README of github.com/kaist-ami/AVHBench: the list of questions (video_id, task, text, "

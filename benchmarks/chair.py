@@ -41,6 +41,10 @@ class Chair(Benchmark):
         "whole-sentences": "an unfinished last sentence is dropped first, as some papers do without saying so",
     }
     reference: ClassVar[str] = "arXiv:1809.02156"
+    checked: ClassVar[str] = (
+        "The official program's CHAIRs, CHAIRi and Recall, and the objects it finds in every single "
+        "caption, on 17 published files of captions: equal to the last digit."
+    )
     licence: ClassVar[str] = "annotations CC BY 4.0 (COCO)"
     get: ClassVar[str] = (
         "Give a JSON file {image id: [objects]}, or a folder with COCO's instances_val2014.json and "

@@ -35,6 +35,9 @@ class Cmm(Benchmark):
         "strict": "right if the answer begins with the word itself",
     }
     reference: ClassVar[str] = "arXiv:2410.12787"
+    checked: ClassVar[str] = (
+        "Only examples worked out by hand from the description; the official program was not run."
+    )
     licence: ClassVar[str] = (
         "academic research only; nothing of it may be copied on without the authors' leave"
     )

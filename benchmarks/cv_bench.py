@@ -29,6 +29,9 @@ class CvBench(Benchmark):
         "lenient": "a letter that stands alone, or the text of one choice",
     }
     reference: ClassVar[str] = "arXiv:2406.16860"
+    checked: ClassVar[str] = (
+        "Only examples worked out by hand from the description; the official evaluation was not run."
+    )
     licence: ClassVar[str] = "Apache-2.0 (nyu-visionx/CV-Bench); pictures from ADE20K, COCO and Omni3D"
     get: ClassVar[str] = (
         "Copy test_2d.jsonl and test_3d.jsonl (2,638 questions; older releases: test.jsonl) and the folder img/ from "

@@ -50,6 +50,10 @@ class EventHallusion(Benchmark):
         "lenient": "the same with blanks, quotes and asterisks before the word removed",
     }
     reference: ClassVar[str] = "arXiv:2409.16597"
+    checked: ClassVar[str] = (
+        "The authors' program on a reduced copy of its published file of answers and verdicts (Video- "
+        "LLaVA): equal. The judge itself was not run."
+    )
     licence: ClassVar[str] = "none named (Stevetich/EventHallusion), for questions and videos"
     get: ClassVar[str] = (
         "Take questions/{entire,interleave,misleading}_questions.json of github.com/Stevetich/EventHallusion into one "

@@ -32,6 +32,10 @@ class Faithscore(Benchmark):
         "lenient": "the word yes or the word no; facts with neither are left out",
     }
     reference: ClassVar[str] = "arXiv:2311.01477"
+    checked: ClassVar[str] = (
+        "The means measured on the published human annotation; the pipeline of models that finds and checks "
+        "facts was not run."
+    )
     licence: ClassVar[str] = "MIT (bcdnlp/FAITHSCORE); pictures COCO"
     get: ClassVar[str] = (
         "Copy human_annotation.jsonl (180 answers, 1,380 facts) from github.com/bcdnlp/FAITHSCORE; pictures are COCO's."

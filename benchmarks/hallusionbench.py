@@ -33,6 +33,10 @@ class Hallusionbench(Benchmark):
         "lenient": "no judge: yes or no as a person reads it, anything else is uncertain",
     }
     reference: ClassVar[str] = "arXiv:2310.14566"
+    checked: ClassVar[str] = (
+        "The official program's accuracies on made-up verdicts and answers for all 1,129 questions (five "
+        "patterns): equal to four decimals. The judges were not run."
+    )
     licence: ClassVar[str] = "BSD-3-Clause (tianyi-lab/HallusionBench)"
     get: ClassVar[str] = (
         "Copy HallusionBench.json (1,129 questions, sha256 ca6e0fb677dd…) from github.com/tianyi-lab/HallusionBench; "

@@ -36,6 +36,10 @@ class Mhalubench(Benchmark):
         "lenient": "the same, with yes and no as a person reads them",
     }
     reference: ClassVar[str] = "arXiv:2402.03190"
+    checked: ClassVar[str] = (
+        "The published rates of hallucinated claims, and the labels scored against themselves; there is no "
+        "official program."
+    )
     licence: ClassVar[str] = "MIT (openkg/MHaluBench)"
     get: ClassVar[str] = (
         "Copy MHaluBench_val-v0.2.json (or v0.1) and the pictures from the data set openkg/MHaluBench; any list of "

@@ -36,6 +36,9 @@ class Mme(Benchmark):
         "lenient": "yes or no as a person reads it",
     }
     reference: ClassVar[str] = "arXiv:2306.13394"
+    checked: ClassVar[str] = (
+        "Only examples worked out by hand from the description; the official program was not run."
+    )
     licence: ClassVar[str] = "academic use, on request to the authors; not to be passed on"
     get: ClassVar[str] = (
         "Ask the authors for MME_Benchmark (github.com/BradyFU/Awesome-Multimodal-Large-Language-Models, branch "

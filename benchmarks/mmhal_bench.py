@@ -31,6 +31,10 @@ class MmhalBench(Benchmark):
         "lenient": "replies without exactly one rating are left out",
     }
     reference: ClassVar[str] = "arXiv:2309.14525"
+    checked: ClassVar[str] = (
+        "Only examples worked out by hand from the description; neither the official program nor its judge "
+        "was run."
+    )
     licence: ClassVar[str] = "Apache-2.0 (Shengcao1006/MMHal-Bench); pictures from OpenImages, CC BY 2.0"
     get: ClassVar[str] = (
         "Copy response_template.json (96 questions) and the pictures from the data set Shengcao1006/MMHal-Bench; the "

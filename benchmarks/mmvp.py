@@ -31,6 +31,9 @@ class Mmvp(Benchmark):
         "lenient": "no judge: a letter that stands alone, or the text of one choice",
     }
     reference: ClassVar[str] = "arXiv:2401.06209"
+    checked: ClassVar[str] = (
+        "Only examples worked out by hand from the description; the official grader was not run."
+    )
     licence: ClassVar[str] = (
         "MIT (MMVP/MMVP); pictures from ImageNet and LAION-Aesthetics, their own licences"
     )

@@ -25,6 +25,10 @@ class ObjectHalbench(Benchmark):
         "lenient": "as official, but answers whose reply cannot be read are left out",
     }
     reference: ClassVar[str] = "arXiv:2312.00849"
+    checked: ClassVar[str] = (
+        "Only examples worked out by hand from the description; neither the official program, with its "
+        "spaCy model, nor its judge was run."
+    )
     licence: ClassVar[str] = "questions: no licence stated (RLHF-V/RLHF-V); COCO annotations CC BY 4.0"
     get: ClassVar[str] = (
         "Give a folder with the 300 questions of RLHF-V (obj_halbench_300_with_image.jsonl: image_id, question) and a "

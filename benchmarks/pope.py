@@ -43,6 +43,10 @@ class Pope(Benchmark):
         "lenient": "POPE's labels; the first word, or what the sentence says; unclear answers are wrong and no yes",
     }
     reference: ClassVar[str] = "arXiv:2305.10355"
+    checked: ClassVar[str] = (
+        "The official program's numbers, and RePOPE's, on made-up answers to the three splits of COCO: "
+        "equal to the last digit. Real models' answers were not tried."
+    )
     licence: ClassVar[str] = (
         "questions MIT (AoiDragon/POPE); pictures: COCO val2014; RePOPE's labels name no licence"
     )

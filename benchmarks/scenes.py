@@ -41,6 +41,7 @@ class Scenes(Benchmark):
     protocols: ClassVar[Mapping[str, str]] = {
         "exact": "things are matched by name; yes and no are read as words"
     }
+    checked: ClassVar[str] = "Own benchmark: examples worked out by hand."
     licence: ClassVar[str] = "Apache-2.0; the sprites are Noto Color Emoji, SIL Open Font License 1.1"
     get: ClassVar[str] = "Nothing to get: the pictures are drawn on first use."
     headline: ClassVar[tuple[str, ...]] = ("CHAIRi", "CHAIRs", "Recall", "accuracy", "yes_rate")

@@ -51,6 +51,10 @@ class VidHalluc(Benchmark):
         "lenient": "the order of actions also from AB. and A, B, and from names followed by a full stop",
     }
     reference: ClassVar[str] = "arXiv:2412.03735"
+    checked: ClassVar[str] = (
+        "Only examples worked out by hand from the description; the four official programs were not run, "
+        "and SimCSE similarities were not computed."
+    )
     licence: ClassVar[str] = (
         "none named (Vid-Halluc/VidHalluc); videos from ActivityNet, YouCook2 and VALOR-32K"
     )

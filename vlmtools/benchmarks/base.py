@@ -128,6 +128,9 @@ class Benchmark(ABC):
     """Which judge the authors used ("GPT-4", …); empty when answers are read by a rule and no judge is needed."""
     notes: ClassVar[tuple[str, ...]] = ()
     """What makes numbers of two papers incomparable: versions, splits, prompts, length limits. One sentence each."""
+    checked: ClassVar[str] = ""
+    """Against what the scores were checked: numbers of the authors' program on which answers, or only examples worked
+    out by hand. One or two sentences, no more than is so."""
     headline: ClassVar[tuple[str, ...]] = ()
     """Metrics shown first and compared by default; empty takes all."""
     lower_is_better: ClassVar[frozenset[str]] = frozenset()

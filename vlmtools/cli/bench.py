@@ -45,7 +45,7 @@ def show(name: Name, json_: opt.AsJson = False) -> None:
         print_json(told)
         return
     typer.secho(f"{told['name']}: {told['summary']}", bold=True)
-    for key in ("reference", "modality", "judge", "licence", "data", "max_new_tokens"):
+    for key in ("reference", "modality", "judge", "licence", "data", "checked", "max_new_tokens"):
         value = ", ".join(told[key]) if isinstance(told[key], list) else told[key]
         typer.echo(f"{key:<15} {value or 'none'}")
     _listed("settings", told["settings"])
@@ -175,6 +175,7 @@ def facts(benchmark: "Benchmark") -> dict[str, Any]:
         "judge": benchmark.judge,
         "licence": benchmark.licence,
         "data": benchmark.get,
+        "checked": benchmark.checked,
         "max_new_tokens": benchmark.max_new_tokens,
         "settings": {name: str(value) for name, value in benchmark.settings.items()},
         "protocols": dict(benchmark.protocols),
