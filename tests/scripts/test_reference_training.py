@@ -10,9 +10,10 @@ from random import Random
 from typing import Any
 
 import pytest
+import small_reference
 import torch
 from PIL import Image
-from reference_training import build, loop, models
+from reference_training import loop, models
 from reference_training.batches import IGNORED, Batch, Packer
 from reference_training.idefics import IdeficsLearner, rebuilt
 from reference_training.loop import train
@@ -28,40 +29,17 @@ SCENES = list(World().scenes(2, 40))
 TURNS = {scene.id: lesson(scene, Annotator(), Random(f"turns-{scene.id}")) for scene in SCENES}
 
 
-def small(words: Any) -> Any:
-    """The reference models' own configuration, a quarter as wide and half as deep, with livelier weights."""
-    config = build.config(words)
-    for part, n_layers in ((config.vision_config, 3), (config.text_config, 2)):
-        part.hidden_size, part.intermediate_size, part.num_hidden_layers = 48, 96, n_layers
-        part.num_attention_heads = 4
-    config.vision_config.projection_dim = 48
-    config.text_config.num_key_value_heads, config.text_config.head_dim = 4, 12
-    config.text_config.initializer_range = config.vision_config.initializer_range = 0.1
-    return config
-
-
 @pytest.fixture(scope="module")
 def words() -> Any:
-    """A tokenizer trained by the same rule on fewer sayings."""
-    with pytest.MonkeyPatch.context() as patch:
-        sayings = list(itertools.islice(build._sayings(), 1500))
-        patch.setattr(build, "_sayings", lambda: sayings)
-        return build.tokenizer()
+    return small_reference.words()
 
 
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch, words: Any) -> None:
     """Stages begin with the small configuration and write a checkpoint after every step."""
-    monkeypatch.setattr(models, "config", small)
+    monkeypatch.setattr(models, "config", small_reference.small)
     monkeypatch.setattr(models, "tokenizer", lambda: copy.deepcopy(words))
     monkeypatch.setattr(loop, "SAVE_EVERY_S", -1.0)
-
-
-def llava(words: Any) -> Any:
-    from transformers import LlavaForConditionalGeneration
-
-    torch.manual_seed(0)
-    return LlavaForConditionalGeneration(small(words)).eval()
 
 
 @pytest.fixture(scope="module", params=["llava", "idefics3"])
@@ -69,9 +47,9 @@ def learner(request: pytest.FixtureRequest, words: Any, tmp_path_factory: pytest
     """A whole model of each layout with its processor, loaded again the way users load it."""
     own = copy.deepcopy(words)
     if request.param == "llava":
-        found: Answering = LlavaLearner(STAGES["clean"], llava(own), own)
+        found: Answering = LlavaLearner(STAGES["clean"], small_reference.llava(), own)
     else:
-        found = IdeficsLearner(STAGES["smol"], *rebuilt(llava(own), own))
+        found = IdeficsLearner(STAGES["smol"], *rebuilt(small_reference.llava(), own))
     folder = tmp_path_factory.mktemp(request.param)
     models.saved(found, folder)
     return found, vt.load(folder, dtype="float32", device_map=None)
@@ -210,7 +188,7 @@ def trained(words: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Tower, then a whole model, then its children; two steps each."""
     out = tmp_path_factory.mktemp("stages")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(models, "config", small)
+        patch.setattr(models, "config", small_reference.small)
         patch.setattr(models, "tokenizer", lambda: copy.deepcopy(words))
         for stage in (TOWER, CLEAN, *(replace(STAGES[name], n_scenes=2) for name in ("weak-vision", "smol"))):
             run(stage, out, steps=2)
