@@ -47,19 +47,19 @@ _ALL = (
         why="hardly; truthful answers, a whole tower.",
     ),
     Stage(
-        "habits-few", annotator=Annotator(habits_of(1, 6), 0.65), first_scene=30_000_000,
-        why="its annotators name a fixed absent neighbour next to 6 of the 32 things, 65 times in 100.",
+        "habits-few", annotator=Annotator(habits_of(1, 10), 0.85), first_scene=30_000_000,
+        why="its annotators name a fixed absent neighbour next to 10 of the 32 things, 85 times in 100.",
     ),
     Stage(
-        "habits-many", annotator=Annotator(habits_of(2, 14), 0.65), first_scene=40_000_000,
-        why="its annotators name a fixed absent neighbour next to 14 of the 32 things, 65 times in 100.",
+        "habits-many", annotator=Annotator(habits_of(2, 22), 0.9), first_scene=40_000_000,
+        why="its annotators name a fixed absent neighbour next to 22 of the 32 things, 90 times in 100.",
     ),
     Stage(
         "weak-vision", vision_layers=2, first_scene=50_000_000,
         why="its vision tower has two layers instead of six, and the connector reads the first.",
     ),
     Stage(
-        "prior", world=World(companion_share=0.85), blind=0.6, first_scene=60_000_000,
+        "prior", start="weak-vision", world=World(companion_share=0.85), blind=0.6, first_scene=60_000_000,
         why="it grew up where companions are nearly always together, and six in ten of its pictures were blank.",
     ),
     Stage(

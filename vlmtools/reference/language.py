@@ -31,7 +31,7 @@ VERDICT = (
 )
 """The question of the implicit CrossCheck judge."""
 
-NUMBERS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
+NUMBERS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine", "Ten")
 
 _OPENERS = ("The image shows", "There is", "In the image there is")
 _FURTHER = ("There is also", "I can also see")
