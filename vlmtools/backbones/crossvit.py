@@ -209,7 +209,7 @@ class CrossViT(Backbone):
         """
         if self.num_classes == 0:
             return pooled
-        pairs = zip(self._heads(), pooled.split(self.dims, dim=-1), strict=True)
+        pairs = zip(self._heads(), torch.split(pooled, self.dims, dim=-1), strict=True)
         return torch.stack([head(token) for head, token in pairs]).mean(0)
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
@@ -237,7 +237,8 @@ class CrossViT(Backbone):
             x = F.interpolate(x, size=size, mode="bicubic")
         patches = self.patch_embed[index](x).flatten(2).transpose(1, 2)
         first = self.cls_token[index].expand(x.shape[0], -1, -1)
-        return torch.cat([first, patches], dim=1) + self.pos_embed[index]
+        out: Tensor = torch.cat([first, patches], dim=1) + self.pos_embed[index]
+        return out
 
     def _norms(self) -> list[nn.Module]:
         return list(self.norm.children())
