@@ -18,6 +18,11 @@ from vlmtools.video import read_frames
 from vlmtools.vlm import VLM, load
 
 SHORT = Decoding(max_new_tokens=6)
+QUICK = ("qwen2_vl", "llava_onevision")
+"""The two that differ most; the others are left to the slow run."""
+every = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in BUILD]
+)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -50,7 +55,7 @@ def asked(
     return Request(Sample("obj_rel/1/basic", prompt, video=str(film)), SHORT)
 
 
-@pytest.mark.parametrize("name", BUILD)
+@every
 def test_a_question_about_a_film_is_answered_and_the_answer_says_it_was_watched(
     loaded: Callable[[str], VLM], film: Path, name: str
 ) -> None:
@@ -61,7 +66,7 @@ def test_a_question_about_a_film_is_answered_and_the_answer_says_it_was_watched(
     assert (reply.n_prompt_tokens or 0) > 30
 
 
-@pytest.mark.parametrize("name", BUILD)
+@every
 def test_another_film_gives_other_probabilities(
     loaded: Callable[[str], VLM], tmp_path: Path, film: Path, name: str
 ) -> None:
@@ -77,7 +82,7 @@ def test_another_film_gives_other_probabilities(
     assert not torch.allclose(logits[0], logits[2], atol=1e-5)
 
 
-@pytest.mark.parametrize("name", BUILD)
+@every
 def test_a_batch_of_films_pictures_and_words_is_answered_as_one_by_one(
     loaded: Callable[[str], VLM], tmp_path: Path, film: Path, name: str
 ) -> None:
@@ -92,12 +97,13 @@ def test_a_batch_of_films_pictures_and_words_is_answered_as_one_by_one(
     assert [reply.modality for reply in together] == [("video",), ("image",), ("video",), (), ("video",)]
 
 
-def test_without_torchvision_the_video_half_is_the_one_written_here(loaded: Callable[[str], VLM]) -> None:
-    pytest.importorskip("PIL")
-    for name in BUILD:
-        processor = loaded(name).processor
-        assert takes_video(processor)
-        assert video_on_pillow(processor) or "torchvision" in str(type(processor.video_processor).__mro__)
+@every
+def test_without_torchvision_the_video_half_is_the_one_written_here(
+    loaded: Callable[[str], VLM], name: str
+) -> None:
+    processor = loaded(name).processor
+    assert takes_video(processor)
+    assert video_on_pillow(processor) or "torchvision" in str(type(processor.video_processor).__mro__)
 
 
 def test_more_frames_are_more_tokens(loaded: Callable[[str], VLM], film: Path) -> None:
@@ -191,7 +197,7 @@ def test_an_odd_number_of_frames_is_filled_up_with_the_last(loaded: Callable[[st
 
 
 @pytest.mark.parametrize("sides", [(16, 16), (400, 30), (1080, 1920), (5, 9)])
-@pytest.mark.parametrize("name", ["qwen2_vl", "qwen3_vl"])
+@pytest.mark.parametrize("name", ["qwen2_vl", pytest.param("qwen3_vl", marks=pytest.mark.slow)])
 def test_scaled_frames_are_whole_patches_within_the_limits(
     loaded: Callable[[str], VLM], name: str, sides: tuple[int, int]
 ) -> None:

@@ -140,7 +140,9 @@ class Server:
         strange = [kind for kind in shown(request) if kind not in ("image", "text")]
         if strange:
             return Reply(
-                None, error=f"The item has a {strange[0]}; servers are sent pictures and text only so far."
+                None,
+                error=f"The item has {strange[0]}, and servers are sent pictures and text only. Ask a local model that "
+                f"takes {strange[0]} (a hub id or folder), or give frames of it as `image` items.",
             )
         try:
             body = payload(self.model, request)
