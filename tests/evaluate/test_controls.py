@@ -72,6 +72,35 @@ def test_servers_and_items_without_pictures_are_not_probed(samples: list[Sample]
     assert probe(Fake(lambda _request, _n: ""), [Sample("1", "Why?")], Decoding(), 3) == {}
 
 
+def films(n: int) -> list[Sample]:
+    return [Sample(f"{k}-{q}", f"Question {q}?", video=f"{k}.mp4") for k in range(n) for q in range(2)]
+
+
+def test_videos_are_swapped_and_not_blanked_and_both_are_said() -> None:
+    found = probed(films(3), lambda request, _n: str(request.sample.video))
+    assert (found["kind"], found["n"], found["changed_by_swapped_picture"]) == ("video", 3, 3)
+    assert found["changed_by_blank_picture"] is None and found["warnings"] == []
+    assert "3 of 3 answers change with another item's. Videos are not blanked." in found["lines"][0]
+    assert "16 to 16 tokens for a video" in found["lines"][2]
+
+
+def test_a_model_that_says_the_same_about_every_video_is_told() -> None:
+    found = probed(films(3), lambda request, _n: request.sample.prompt)
+    assert "with another item's video" in found["warnings"][0]
+
+
+def test_one_video_cannot_be_swapped_and_no_warning_is_invented() -> None:
+    found = probed(films(1), lambda request, _n: "x")
+    assert found["changed_by_swapped_picture"] is None and found["warnings"] == []
+    assert "not tried, one video" in found["lines"][0]
+
+
+def test_items_with_picture_and_sound_are_not_probed_and_that_is_said() -> None:
+    both = [Sample("1", "Why?", video="a.mp4", audio="a.wav")]
+    found = probed(both, lambda _request, _n: "")
+    assert found["n"] == 0 and "Not probed" in found["lines"][0]
+
+
 @pytest.mark.slow
 def test_a_real_tiny_model_sees_its_pictures(tmp_path: Path, samples: list[Sample]) -> None:
     model = HF(str(tiny_models.llava(tmp_path / "llava")), offline=True, batch_size=2)

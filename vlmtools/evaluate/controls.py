@@ -1,4 +1,4 @@
-"""Before a run: does the model see the picture, and does a batch change its answers?"""
+"""Before a run: does the model see the picture or video, and does a batch change its answers?"""
 
 import base64
 import io
@@ -10,6 +10,7 @@ from vlmtools.types import Decoding, Json, Reply, Request, Responder, Sample
 
 MOVED = 1e-4
 """Change of a first token's probability that counts as an answer to something else."""
+_NAMES = {"image": "picture", "video": "video"}
 SHORT = 32
 """New tokens of a probe: enough to see a difference."""
 
@@ -17,36 +18,44 @@ SHORT = 32
 def probe(
     responder: Responder, samples: Sequence[Sample], decoding: Decoding, n_probes: int
 ) -> dict[str, Json]:
-    """Ask a few items again, with a grey picture, with another item's picture, and one by one.
+    """Ask a few items again, with a grey picture, with another item's picture or video, and one by one.
+
+    Videos are not blanked: a grey clip would have to be written first. Items that show several media are left out.
 
     Args:
         responder: Who is asked; servers and recorded answers are not probed, and the result is empty.
-        samples: The items; those with different pictures are taken first.
+        samples: The items; one per picture, or, where none shows a picture alone, one per video.
         decoding: Of the run; probes are greedy and short.
         n_probes: How many items.
 
     Returns:
-        Counts, `lines` to print and `warnings`.
+        Counts, `lines` to print and `warnings`; where items have media that cannot be probed, a line that says so.
     """
-    chosen = _with_pictures(samples, n_probes)
-    if not isinstance(responder, HF) or not chosen:
+    if not isinstance(responder, HF):
         return {}
+    kind = next((one for one in ("image", "video") if _with(one, samples, 1)), "")
+    chosen = _with(kind, samples, n_probes)
+    if not chosen:
+        return dict(_NOTHING) if any(sample.media for sample in samples) else {}
     asked = [Request(one, replace(decoding, temperature=0.0, max_new_tokens=min(SHORT, decoding.max_new_tokens)),
                      first_token=True) for one in chosen]  # fmt: skip
     together = _answers(responder, asked)
-    blank = _answers(responder, [_shown(one, _grey(one.sample)) for one in asked])
+    grey = [_shown(one, image=_grey(one.sample)) for one in asked] if kind == "image" else []
+    blank = _answers(responder, grey)
     swapped = [
-        _shown(one, other.sample.image) for one, other in zip(asked, asked[1:] + asked[:1], strict=True)
+        _shown(one, **dict(other.sample.media))
+        for one, other in zip(asked, asked[1:] + asked[:1], strict=True)
     ]
     wrong = _answers(responder, swapped) if len(asked) > 1 else []
     alone = [_answers(responder, [one])[0] for one in asked]
     found: dict[str, Json] = {
         "n": len(chosen),
-        "changed_by_blank_picture": _differing(together, blank),
+        "kind": kind,
+        "changed_by_blank_picture": _differing(together, blank) if grey else None,
         "changed_by_swapped_picture": _differing(together, wrong) if wrong else None,
         "text_changed_by_batch": sum(a.text != b.text for a, b in zip(together, alone, strict=True)),
         "first_token_moved_by_batch": max(map(_moved, together, alone), default=0.0),
-        "pictures": [_size(one) for one in chosen],
+        "pictures": [_size(one) if kind == "image" else None for one in chosen],
         "tokens_read": [reply.n_prompt_tokens for reply in alone],
         "tokens_read_without_picture": [
             reply.n_prompt_tokens
@@ -56,11 +65,19 @@ def probe(
     return found | {"lines": _lines(found), "warnings": _warnings(found)}
 
 
-def _with_pictures(samples: Sequence[Sample], n: int) -> list[Sample]:
+_NOTHING: dict[str, Json] = {
+    "n": 0,
+    "lines": ["Not probed: no item shows one picture or one video and nothing else."],
+    "warnings": [],
+}
+
+
+def _with(kind: str, samples: Sequence[Sample], n: int) -> list[Sample]:
+    """One item per picture, or per video, that shows nothing else."""
     first: dict[str, Sample] = {}
     for sample in samples:
-        if sample.image is not None and sample.modality == ("image",):
-            first.setdefault(sample.image, sample)
+        if sample.modality == (kind,):
+            first.setdefault(getattr(sample, kind), sample)
             if len(first) == n:
                 break
     return list(first.values())
@@ -71,8 +88,8 @@ def _answers(responder: HF, requests: Sequence[Request]) -> list[Reply]:
     return [replies[request.sample.id] for request in requests]
 
 
-def _shown(request: Request, image: str | None) -> Request:
-    return replace(request, sample=replace(request.sample, image=image))
+def _shown(request: Request, **media: str) -> Request:
+    return replace(request, sample=replace(request.sample, **{"image": None, "video": None, **media}))
 
 
 def _grey(sample: Sample) -> str:
@@ -112,26 +129,40 @@ def _lines(found: dict[str, Json]) -> list[str]:
     seen = [with_ - without for with_, without in zip(
         found["tokens_read"], found["tokens_read_without_picture"], strict=True
     ) if with_ is not None and without is not None]  # fmt: skip
-    tokens = f"{min(seen)} to {max(seen)} tokens for a picture" if seen else "tokens unknown"
-    swapped = found["changed_by_swapped_picture"]
+    what = _NAMES[found["kind"]]
+    tokens = f"{min(seen)} to {max(seen)} tokens for a {what}" if seen else "tokens unknown"
     return [
-        f"Picture used: {found['changed_by_blank_picture']} of {n} answers change with a grey picture"
-        + (f", {swapped} with another item's." if swapped is not None else "."),
+        f"{what.capitalize()} used: {_used(found)}",
         f"Batch: {n - found['text_changed_by_batch']} of {n} texts are equal alone and in a batch; the first token "
         f"moves by at most {found['first_token_moved_by_batch']:.2g}.",
         f"Budget used: {pixels}{tokens}.",
     ]
 
 
+def _used(found: dict[str, Json]) -> str:
+    n, blank, swapped = found["n"], found["changed_by_blank_picture"], found["changed_by_swapped_picture"]
+    if blank is None:
+        told = (
+            f"{swapped} of {n} answers change with another item's"
+            if swapped is not None
+            else "not tried, one video"
+        )
+        return f"{told}. Videos are not blanked."
+    return f"{blank} of {n} answers change with a grey picture" + (
+        f", {swapped} with another item's." if swapped is not None else "."
+    )
+
+
 def _warnings(found: dict[str, Json]) -> list[str]:
     told = []
-    if not found["changed_by_blank_picture"]:
+    what = _NAMES[found["kind"]]
+    if found["changed_by_blank_picture"] == 0:
         told.append(
             "No answer changes when the picture is blanked: the model does not see it. Check the processor and the "
             "prompt; the numbers below say nothing about hallucination."
         )
     elif found["changed_by_swapped_picture"] == 0:
-        told.append("No answer changes with another item's picture: the model may not look at what it shows.")
+        told.append(f"No answer changes with another item's {what}: the model may not look at what it shows.")
     if found["text_changed_by_batch"]:
         told.append(
             f"{found['text_changed_by_batch']} of {found['n']} probe answers differ between a batch and one by one. "

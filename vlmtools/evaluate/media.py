@@ -8,6 +8,8 @@ from typing import Any
 from vlmtools.errors import BadInput
 from vlmtools.types import Sample
 
+FOLDERS = ("images", "videos", "audio")
+"""Where media usually lie beside the data."""
 _ADDRESSES = ("http://", "https://", "data:")
 
 
@@ -16,8 +18,8 @@ def located(
 ) -> tuple[list[Sample], list[Sample]]:
     """Items with their media by absolute path, and those with a medium that is nowhere.
 
-    A name is looked for as it stands, then in the folder of media, then in the data's folder, each with its whole
-    relative path and then by file name alone.
+    A name is looked for as it stands, then in the folder of media, then in the data's folder and in `images`, `videos`
+    and `audio` there, each with its whole relative path and then by file name alone.
 
     Args:
         samples: The items.
@@ -66,7 +68,8 @@ def check_found(
 
 def _roots(media: Path | None, data: Path | None) -> list[Path]:
     beside = [] if data is None else [data if data.is_dir() else data.parent]
-    return [*([media] if media is not None else []), *beside, *(one / "images" for one in beside)]
+    inside = [one / name for one in beside for name in FOLDERS]
+    return [*([media] if media is not None else []), *beside, *inside]
 
 
 def _place(where: str, roots: Sequence[Path]) -> str | None:
