@@ -46,18 +46,18 @@ def marks(path: Path, name: str) -> list[Any]:
 
 
 # One scene of ten patches, two of which show a thing; a layer that looks nowhere in particular, and one that does.
-THINGS = np.array([[True, True, *[False] * 8]])
+SHOWN = np.array([[True, True, *[False] * 8]])
 EVEN, THERE = [0.1] * 10, [0.4, 0.2, *[0.05] * 8]
 WEIGHTS = np.array([[EVEN, THERE]])
 
 
 def test_preference_is_the_share_on_things_over_their_share_of_the_picture() -> None:
-    assert tower.preference(WEIGHTS, THINGS) == pytest.approx(np.array([[1.0, 0.6 / 0.2]]))
+    assert tower.preference(WEIGHTS, SHOWN) == pytest.approx(np.array([[1.0, 0.6 / 0.2]]))
 
 
 def test_the_most_attended_tenth_is_counted_alone() -> None:
     first_elsewhere = np.array([[[0.1, 0.1, 0.2, *[0.6 / 7] * 7], THERE]])
-    assert tower.best_on_things(first_elsewhere, THINGS) == pytest.approx(np.array([[0.0, 1 / 0.2]]))
+    assert tower.best_on_things(first_elsewhere, SHOWN) == pytest.approx(np.array([[0.0, 1 / 0.2]]))
 
 
 def test_evenness_is_one_for_even_and_zero_for_one_patch_alone() -> None:
