@@ -4,6 +4,7 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from vlmtools.responders.hf import HF
 from vlmtools.types import Decoding, Json, Reply, Request, Responder, Sample
@@ -89,7 +90,9 @@ def _answers(responder: HF, requests: Sequence[Request]) -> list[Reply]:
 
 
 def _shown(request: Request, **media: str) -> Request:
-    return replace(request, sample=replace(request.sample, **{"image": None, "video": None, **media}))
+    bare = replace(request.sample, image=None, video=None)
+    only: dict[str, Any] = dict(media)
+    return replace(request, sample=replace(bare, **only))
 
 
 def _grey(sample: Sample) -> str:
