@@ -6,8 +6,8 @@ import pytest
 import torch
 from golden_tensors import read, same_value
 from places import cases, golden_roots
-from vlmtools.adapters._official_names import translated
 
+from vlmtools.adapters._official_names import translated
 from vlmtools.layers.hyena import OFFICIAL_NAMES, Hyena, causal_convolution
 
 
@@ -33,6 +33,19 @@ def test_the_outputs_of_a_prefix_are_the_prefix_of_the_outputs(order: int) -> No
     torch.manual_seed(0)
     operator, x = Hyena(8, 32, order), torch.randn(2, 32, 8)
     torch.testing.assert_close(operator(x[:, :13]), operator(x)[:, :13], rtol=0, atol=1e-4)
+
+
+def test_every_convolution_has_its_own_block_of_filters() -> None:
+    torch.manual_seed(0)
+    dim, n_seq = 4, 9
+    operator, x = Hyena(dim, n_seq, order=3), torch.randn(2, n_seq, dim)
+    first, last = operator.long_filter(n_seq).split(dim, dim=-1)
+    skip_first, skip_last = operator.long_filter.skip.split(dim)
+    short = operator.short_filter(operator.in_proj(x).mT)[..., :n_seq]
+    out, middle, inner, v = short.split(dim, dim=1)
+    v = causal_convolution(v * inner, first.T) + v * inner * skip_first[:, None]
+    v = causal_convolution(v * middle, last.T) + v * middle * skip_last[:, None]
+    torch.testing.assert_close(operator(x), operator.out_proj((v * out).mT))
 
 
 def test_the_fast_convolution_is_the_sum_it_stands_for() -> None:

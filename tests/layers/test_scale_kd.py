@@ -6,9 +6,9 @@ import pytest
 import torch
 from golden_tensors import Case, read, same_value
 from places import cases, golden_roots
-from torch import nn
-from vlmtools.adapters._official_names import translated
+from torch import Tensor, nn
 
+from vlmtools.adapters._official_names import translated
 from vlmtools.layers import cross_attention_projector as projector
 from vlmtools.layers import dual_view_distillation as dual
 
@@ -33,17 +33,20 @@ def _loaded(case: Case) -> dual.DualViewDistillation:
     return module
 
 
+def _given(case: Case) -> tuple[Tensor, Tensor]:
+    """Queries for the spatial and the frequency projector; one set may serve both."""
+    names = sorted(name for name in case.tensors if "query" in name and not name.startswith("state."))
+    of_frequency = [name for name in names if name.endswith(("_f", "1")) or "freq" in name]
+    others = [name for name in names if name not in of_frequency]
+    return case[(others or of_frequency)[0]], case[(of_frequency or others)[0]]
+
+
 @pytest.mark.golden
 @pytest.mark.parametrize("path", cases(golden_roots(), "adapters/scalekd/cap*.json"))
 def test_the_projectors_and_both_views_give_the_authors_numbers(path: Path) -> None:
     case = read(path)
     module = _loaded(case)
-    given = [case.tensors[name] for name in ("query_s", "query_f") if name in case.tensors]
-    if not given:
-        given = [
-            t for name, t in sorted(case.tensors.items()) if "query" in name and not name.startswith("state")
-        ]
-    queries = None if case.config["self_query"] else (given[0], given[-1])
+    queries = None if case.config["self_query"] else _given(case)
     projected = module.project(case["student"], queries)
     for ours, name in zip(projected, ("proj_spatial", "proj_freq"), strict=True):
         same_value(ours, case[name])

@@ -117,11 +117,11 @@ class Hyena(nn.Module):
         n_seq = x.shape[1]
         mixed = self.short_filter(self.in_proj(x).transpose(1, 2))[..., :n_seq]
         *gates, v = mixed.split(self.dim, dim=1)
-        # channel-major: the filters of one channel lie side by side
-        kernels = self.long_filter(n_seq).T.reshape(self.dim, self.order - 1, n_seq)
-        skips = self.long_filter.skip.reshape(self.dim, self.order - 1)
-        for index, gate in enumerate(reversed(gates[1:])):
+        # order-major: the filters of all channels for the first convolution, then those for the next
+        kernels = self.long_filter(n_seq).T.reshape(self.order - 1, self.dim, n_seq)
+        skips = self.long_filter.skip.reshape(self.order - 1, self.dim)
+        for kernel, skip, gate in zip(kernels, skips, reversed(gates[1:]), strict=True):
             v = v * gate
-            v = causal_convolution(v, kernels[:, index]) + v * skips[:, index, None]
+            v = causal_convolution(v, kernel) + v * skip[:, None]
         out: Tensor = self.out_proj((v * gates[0]).transpose(1, 2))
         return out

@@ -21,6 +21,7 @@ def visible(
     n_sinks: int = 4,
     causal: bool = True,
     wrap: bool = False,
+    sinks_see_all: bool = True,
     device: torch.device | None = None,
 ) -> Bool[Tensor, "head query key"]:
     """Who sees whom.
@@ -31,16 +32,19 @@ def visible(
         group: Tokens per group.
         shifted: Share of shifted heads, 0 to 1; 0 shifts none.
         n_sinks: First tokens that everybody sees; 0 for none.
-        causal: False lets everybody in the group be seen, and lets the sinks see all, for encoders.
+        causal: False lets everybody in the group be seen, for encoders.
         wrap: True joins the end of the text with its beginning in shifted heads, as LongLoRA does. Then a token
             stands in its group where the rolled text puts it, and the first tokens see the last ones.
+        sinks_see_all: The sinks see everybody, as everybody sees them; False leaves them their group and each other.
+            A causal pattern is the same either way.
         device: Where the mask is made.
     """
     place = torch.arange(n_seq, device=device)
     plain = _same_group(place, n_seq, group, 0, causal, wrap)
     moved = _same_group(place, n_seq, group, group // 2, causal, wrap)
     is_sink = place < n_sinks
-    sinks = is_sink.expand(n_seq, -1) & (place <= place[:, None]) if causal else is_sink | is_sink[:, None]
+    sinks = is_sink.expand(n_seq, -1) | (is_sink[:, None] & sinks_see_all)
+    sinks = sinks & (place <= place[:, None]) if causal else sinks
     n_moved = int(n_heads * shifted)
     heads = [plain | sinks] * (n_heads - n_moved) + [moved | sinks] * n_moved
     return torch.stack(heads)
