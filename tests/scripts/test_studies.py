@@ -186,7 +186,7 @@ class Describer:
 
     def __init__(self, wrong: float, samples: list[Sample]) -> None:
         self.name, self.wrong, self.n_asked = f"wrong{round(100 * wrong)}", wrong, 0
-        self._truth = {sample.id: list(sample.extra["objects"]) for sample in samples}
+        self._truth = {sample.image: list(sample.extra["objects"]) for sample in samples}
 
     def identity(self) -> dict[str, Any]:
         return {"kind": "made up", "wrong": self.wrong}
@@ -200,7 +200,7 @@ class Describer:
             yield request, Reply(self._said(request), modality=("image",))
 
     def _said(self, request: Request) -> str:
-        there = self._truth[request.sample.id]
+        there = self._truth[request.sample.image]  # a judge's question has an id of its own
         if request.sample.prompt != DETAIL[0]:
             return f'{{"Answer": {"YES" if set(named(request.sample.prompt)) - set(there) else "NO"}}}'
         draw = Random(f"{self.name} {request.sample.id} {request.draw}")
