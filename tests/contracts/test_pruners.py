@@ -1,5 +1,6 @@
 """What every pruner keeps on every family: neutral is exact, budgets hold, the cache is short, removal is exact."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from matrix import (
     VARIED,
     answer,
     attached,
+    build,
     hooks,
     inputs,
     kernels,
@@ -157,3 +159,57 @@ def test_a_name_and_settings_on_the_command_line_make_the_pruner(name: str) -> N
     assert parse_patch(f"{name}:keep=0.25").keep == 0.25  # type: ignore[attr-defined]
     counted: Any = parse_patch(f"{name}:keep=64")
     assert [counted.budget(n) for n in (9, 64, 576)] == [9, 64, 64]
+
+
+@every
+def test_the_cache_changes_nothing(name: str, kind: str) -> None:
+    model, batch = tiny(kind), inputs(kind, PAIR)
+    with attached(pruner(name), model):
+        dynamic = answer(model, batch)
+        assert answer(model, batch, use_cache=False) == dynamic
+        assert answer(model, batch, cache_implementation="static") == dynamic
+
+
+HOSTED = ("divprune", "hiprune", "visionzip", "cdpruner")
+"""One that hears nothing, one that hears columns, one that hears keys and merges, one that reads the prompt."""
+hosted = pytest.mark.parametrize(
+    ("name", "kind"), [(name, kind) for name in HOSTED for kind in (*QUICK, "gemma3")]
+)
+
+
+@pytest.mark.slow
+@hosted
+def test_four_bit_weights(name: str, kind: str, tmp_path: Path) -> None:
+    from test_environment import _loaded, _nf4
+
+    model, batch = _loaded(kind, tmp_path, quantization_config=_nf4()), inputs(kind)
+    before = logits(model, batch)
+    with attached(pruner(name, neutral=True), model):
+        assert torch.equal(logits(model, batch), before)
+    with attached(pruner(name), model) as on:
+        assert logits(model, batch).isfinite().all()
+        answer(model, batch)
+        report = on.report()  # type: ignore[attr-defined]
+        assert report.n_after < report.n_before
+    assert torch.equal(logits(model, batch), before)
+
+
+@pytest.mark.slow
+@hosted
+def test_weights_offloaded_to_disk(name: str, kind: str, tmp_path: Path) -> None:
+    from accelerate import disk_offload
+
+    model, batch = build(kind), inputs(kind)
+    with attached(pruner(name), model) as on:
+        expected = logits(model, batch), answer(model, batch), views(on)
+    disk_offload(model, tmp_path, execution_device=torch.device("cpu"))
+    try:
+        before = logits(model, batch), hooks(model), kernels(model)
+        answer(model, batch)
+    except RuntimeError as reason:
+        pytest.skip(f"does not run offloaded without a pruner either: {reason}")
+    with attached(pruner(name), model) as on:
+        assert torch.equal(logits(model, batch), expected[0])
+        assert (answer(model, batch), views(on)) == expected[1:]
+    assert torch.equal(logits(model, batch), before[0])
+    assert (hooks(model), kernels(model)) == before[1:]

@@ -50,14 +50,15 @@ def test_compat_keeps_the_tokens_of_the_released_llava_program(case: Any, path: 
 def test_the_compat_pruner_finds_the_llava_program_by_the_class_token(case: Any, path: Path) -> None:
     middle, deep = llava_scores(case, path)
     pruner = HiPrune(compat=True, alpha=case["alpha"])
-    needs = pruner.needs(Tower("clip_vision_model", 24, 22, tuple(range(24)), class_token=True))
+    tower = Tower("clip_vision_model", 24, 22, tuple(range(24)), class_token=True)
+    needs = pruner.needs(tower)
     assert needs.received == (8, 22)
     for image, kept in enumerate(case["kept"]):
         seen = Seen(
             torch.zeros(len(deep[image]), 1),
             tuple(case["grid"]),
             {8: middle[image], 22: deep[image]},
-            dict.fromkeys(needs.class_attention, deep[image]),
+            tower=tower,
         )
         assert pruner.select(seen, case["per_image_budget"]).kept.tolist() == kept
 

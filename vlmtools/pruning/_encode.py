@@ -160,6 +160,7 @@ class Chooser:
             kind=kind,
             row=row,
             index=index,
+            tower=self.listener.tower,
         )
 
     def _text(self, ids: Tensor, real: Tensor) -> Tensor:

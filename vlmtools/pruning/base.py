@@ -95,6 +95,7 @@ class Seen:
         kind: `image` or `video`.
         row: Prompt of the batch the view belongs to.
         index: Number of the view within the call.
+        tower: Where it was seen.
     """
 
     features: Float[Tensor, "token dim"]
@@ -108,6 +109,7 @@ class Seen:
     kind: str = "image"
     row: int = 0
     index: int = 0
+    tower: Tower = field(default_factory=Tower)
 
     @property
     def n_tokens(self) -> int:

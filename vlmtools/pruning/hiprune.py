@@ -212,8 +212,7 @@ class HiPrune(TokenPruner):
         middle = whole_layer(tower, self.object_layer, share, self.name)
         if self.object_layer is None:
             middle = min(middle, deep % tower.n_layers)
-        row = (deep,) if self.compat and tower.class_token else ()
-        return Needs(received=(middle, deep), class_attention=row)
+        return Needs(received=(middle, deep))
 
     def select(self, seen: Seen, n_keep: int) -> Selection:
         """Anchors, buffers, and the rest."""
@@ -237,6 +236,6 @@ class HiPrune(TokenPruner):
         deep = next((layer for layer in layers if layer != middle), middle)
         deep = deep if self.deep_layer is None else self.deep_layer
         scores = seen.received[middle], seen.received[deep]
-        if self.compat and not seen.class_attention:
+        if self.compat and not seen.tower.class_token:
             return scores[0] / scores[0].mean(), scores[1] / scores[1].mean()
         return scores
