@@ -1,4 +1,4 @@
-"""Write `docs/catalogue.md` and `docs/benchmarks-list.md` from what the plugins say about themselves.
+"""Write `docs/catalogue.md`, `docs/benchmarks-list.md` and `docs/backbones.md` from what the plugins say of themselves.
 
 python scripts/write_docs.py             # writes the pages
 python scripts/write_docs.py --check     # exit code 1 when a page is out of date; `make check` runs this
@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import backbones_page
+
+from vlmtools.backbones._table import rows
 from vlmtools.benchmarks.base import load_benchmark
 from vlmtools.cli.bench import facts
 from vlmtools.registry import KINDS, names, summary
@@ -97,7 +100,11 @@ def pages() -> dict[str, str]:
     """File name → content of every page that is written."""
     content = catalogue()
     every = {name: facts(load_benchmark(name)) for name in content["benchmarks"]}
-    return {"catalogue.md": page(content), "benchmarks-list.md": benchmarks_page(every)}
+    return {
+        "catalogue.md": page(content),
+        "benchmarks-list.md": benchmarks_page(every),
+        "backbones.md": backbones_page.page(rows(), content["backbones"]),
+    }
 
 
 def main() -> int:

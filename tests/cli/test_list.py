@@ -42,3 +42,13 @@ def test_an_unknown_kind_is_answered_with_the_closest() -> None:
 def test_an_empty_kind_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "names", lambda package: [])
     assert _out("judges") == "judges\n  none yet\n"
+
+
+def test_backbones_come_with_their_variants() -> None:
+    told = json.loads(_out("backbones", "--json"))
+    assert list(told) == ["backbones", "variants"]
+    smt = told["variants"]["smt_t"]
+    assert (smt["params"], smt["top1"], smt["paper"]) == (11_506_536, 82.2, "arXiv:2307.08579")
+    assert smt["checked"] == "outputs" and told["variants"]["swin_tiny_patch4_window7_224"]["needs"] == "timm"
+    line = next(line for line in _out("backbones").splitlines() if line.split()[:1] == ["smt_t"])
+    assert "11.5 M" in line and "82.2" in line

@@ -1,6 +1,7 @@
 """What every backbone promises, checked on the tiny model of every architecture."""
 
 import copy
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -12,11 +13,19 @@ from vlmtools.errors import BadInput, UnknownName
 
 PACKAGE = "vlmtools.backbones"
 ARCHITECTURES = registry.names(PACKAGE)
-every_backbone = pytest.mark.parametrize("name", ARCHITECTURES)
 
 
 def cls_of(name):
     return registry.load(PACKAGE, name, Backbone)
+
+
+def entry(name):
+    needs = cls_of(name).needs
+    absent = bool(needs) and find_spec(needs) is None
+    return pytest.param(name, marks=pytest.mark.skipif(absent, reason=f"{needs} is not installed"))
+
+
+every_backbone = pytest.mark.parametrize("name", [entry(name) for name in ARCHITECTURES])
 
 
 def tiny(name, **changes):

@@ -1,6 +1,6 @@
 """`vlmtools list`: the names that other commands take, with one line about each."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,7 +19,8 @@ def list_(
 
     found = catalogue(kind)
     if json:
-        typer.echo(dumps(found, indent=2, ensure_ascii=False))
+        told = {**found, "variants": _variants()} if kind == "backbones" else found
+        typer.echo(dumps(told, indent=2, ensure_ascii=False))
         return
     width = max((len(name) for entries in found.values() for name in entries), default=0)
     for title, entries in found.items():
@@ -28,6 +29,8 @@ def list_(
             typer.echo(f"  {name:<{width}}  {about}".rstrip())
         if not entries:
             typer.echo("  none yet")
+    if kind == "backbones":
+        _show_variants()
 
 
 def catalogue(kind: str | None = None) -> dict[str, dict[str, str]]:
@@ -48,3 +51,24 @@ def catalogue(kind: str | None = None) -> dict[str, dict[str, str]]:
     return {
         each: {name: summary(package, name) for name in names(package)} for each, package in chosen.items()
     }
+
+
+def _variants() -> dict[str, Any]:
+    from vlmtools.backbones._table import rows
+
+    return dict(rows())
+
+
+def _show_variants() -> None:
+    from vlmtools.backbones._table import CHECKED, HEADINGS, cells
+
+    lines = [HEADINGS, *(cells(name, row) for name, row in _variants().items())]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(HEADINGS))]
+    typer.secho("\nvariants", bold=True)
+    for line in lines:
+        typer.echo(
+            "  " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        )
+    typer.echo("\nFLOPs of one image, a multiplication and an addition counted as two; top-1 as published.")
+    for word, meaning in CHECKED.items():
+        typer.echo(f"checked: {word}: {meaning}")
