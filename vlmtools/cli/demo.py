@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from vlmtools.crosscheck.ranking import Ranking
     from vlmtools.reference.world import Scene
 
-PATCH = "vhr:strength=1.5"
+PATCH = "spin"
 """What the demo puts on the worst model; docs/reference-models.md says what it and the others do there."""
 FIRST_SCENE = 5000
 """The demo's scenes are others than those of the tables in the documentation."""
