@@ -44,6 +44,8 @@ class DLGSANet(nn.Module):
     Reference: arXiv:2301.02031
     """
 
+    mean: Tensor
+
     def __init__(
         self,
         in_chans: int = 3,

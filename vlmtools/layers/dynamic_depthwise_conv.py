@@ -18,7 +18,7 @@ def position_conv(
     side = round(kernels.shape[2] ** 0.5)
     height, width = x.shape[-2:]
     around = F.unfold(x, side, padding=side // 2).reshape(x.shape[0], x.shape[1], -1, height, width)
-    grouped = around.unflatten(1, (kernels.shape[1], -1))
+    grouped = around.reshape(len(x), kernels.shape[1], -1, *around.shape[2:])
     return torch.einsum("bgcthw,bgthw->bgchw", grouped, kernels).flatten(1, 2)
 
 

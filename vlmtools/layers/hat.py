@@ -43,6 +43,8 @@ class HAT(nn.Module):
     Reference: arXiv:2205.04437
     """
 
+    mean: Tensor
+
     def __init__(
         self,
         img_size: int = 64,

@@ -68,7 +68,7 @@ class GroupedAttention(nn.Module):
         n_tokens = x.shape[1]
         size = min(n_tokens, self.group_size)
         lacking = -n_tokens % size
-        q = self._heads(_mirrored(self.to_q(x), lacking).unflatten(1, (-1, size)))
+        q = self._heads(_mirrored(self.to_q(x), lacking).reshape(len(x), -1, size, self.to_q.out_features))
         near = (
             _mirrored(one, lacking + size).unfold(1, 2 * size, size) for one in (self.to_k(x), self.to_v(x))
         )
@@ -80,7 +80,7 @@ class GroupedAttention(nn.Module):
         return out
 
     def _heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.n_heads, -1)).transpose(2, 3)
+        return x.reshape(*x.shape[:-1], self.n_heads, -1).transpose(2, 3)
 
 
 def _like(x: Tensor, q: Tensor) -> Tensor:
@@ -175,7 +175,7 @@ class TokenAggregation(nn.Module):
 
     def _first(self, tokens: Tensor) -> Tensor:
         lacking = self.n_centres - tokens.shape[1] % self.n_centres
-        runs = _mirrored(tokens, lacking).unflatten(1, (self.n_centres, -1))
+        runs = _mirrored(tokens, lacking).reshape(len(tokens), self.n_centres, -1, tokens.shape[-1])
         return runs.mean((0, 2))
 
     @torch.no_grad()

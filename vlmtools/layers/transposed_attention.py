@@ -56,10 +56,10 @@ class TransposedAttention(nn.Module):
         return out
 
     def _attend(self, qkv: Tensor) -> Tensor:
-        q, k, v = qkv.unflatten(1, (3, self.n_heads, -1)).flatten(4).unbind(1)
+        q, k, v = qkv.reshape(len(qkv), 3, self.n_heads, -1, qkv.shape[2] * qkv.shape[3]).unbind(1)
         scores = F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).transpose(-2, -1) * self.temperature
         seen = _WEIGHTS[self.weights](scores) @ v
-        return seen.flatten(1, 2).unflatten(-1, qkv.shape[-2:])
+        return seen.reshape(len(qkv), -1, *qkv.shape[-2:])
 
     def _in_windows(self, qkv: Tensor, window: int) -> Tensor:
         height, width = qkv.shape[-2:]

@@ -55,6 +55,8 @@ class WindowAttention(nn.Module):
     Reference: arXiv:2103.14030; arXiv:2205.04437
     """
 
+    index: Tensor
+
     def __init__(self, dim: int, n_heads: int, side: int, shift: int = 0, qkv_bias: bool = True) -> None:
         super().__init__()
         self.n_heads, self.side, self.shift = n_heads, side, shift
@@ -96,6 +98,8 @@ class OverlappingAttention(nn.Module):
     Reference: arXiv:2205.04437
     """
 
+    index: Tensor
+
     def __init__(
         self, dim: int, n_heads: int, side: int, overlap: float = 0.5, qkv_bias: bool = True
     ) -> None:
@@ -114,11 +118,13 @@ class OverlappingAttention(nn.Module):
         """
         height, width, dim = x.shape[1:]
         q, kv = self.qkv(x).split([dim, 2 * dim], dim=-1)
-        q = to_windows(q, self.side).unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
+        windows = to_windows(q, self.side)
+        q = windows.reshape(*windows.shape[:2], self.n_heads, -1).transpose(1, 2)
         around = F.unfold(
             kv.permute(0, 3, 1, 2), self.wide, padding=(self.wide - self.side) // 2, stride=self.side
         )
-        parts = around.unflatten(1, (2, self.n_heads, -1, self.wide**2)).permute(1, 0, 5, 2, 4, 3)
+        parts = around.reshape(len(x), 2, self.n_heads, -1, self.wide**2, around.shape[-1])
+        parts = parts.permute(1, 0, 5, 2, 4, 3)
         k, v = parts.flatten(1, 2)
         bias = _bias(self.relative_position_bias_table, self.index, self.side**2)
         seen = F.scaled_dot_product_attention(q, k, v, attn_mask=bias).transpose(1, 2).flatten(2)
