@@ -5,7 +5,7 @@
 
 Every model describes the same scenes. CrossCheck then scores it without looking at the truth: `explicit`, by whether
 the other models' sampled descriptions (K of them) name the same things, and `implicit`, by asking every other model
-about every sentence; each with equal weights and with latent truth (`em`). Beside the four scores stands the true
+whether it sees each thing; each with equal weights and with latent truth (`em`). Beside the four scores stands the true
 CHAIR_i of the very same captions, and Spearman's correlation with it. The same line goes on where it was stopped:
 everything is kept in runs/crosscheck-reference.
 """
@@ -19,6 +19,8 @@ from typing import Any, Literal
 
 from vlmtools.bundled import PREFIX, bundled
 from vlmtools.crosscheck.api import crosscheck
+from vlmtools.crosscheck.judges.base import Judge
+from vlmtools.crosscheck.judges.vlm import VLM
 from vlmtools.crosscheck.ranking import Ranking
 from vlmtools.reference.pictures import as_samples
 from vlmtools.reference.truth import caption_truth, chair
@@ -35,7 +37,12 @@ SETTINGS: tuple[tuple[Mode, str], ...] = (
     ("implicit", "uniform"),
     ("implicit", "em"),
 )
-JUDGES: Mapping[Mode, str] = {"explicit": "objects", "implicit": "vlm"}
+ASKED = "Is there a {claim} in the image?"
+
+
+def judge_of(mode: Mode) -> Judge | str:
+    """Objects by name; or every model looks itself and is asked, thing by thing, in words it was trained on."""
+    return "objects" if mode == "explicit" else VLM(template=ASKED, yes_means="true", max_new_tokens=4)
 
 
 @dataclass(frozen=True)
@@ -75,7 +82,7 @@ def ranked(
         out: Run folder of all settings.
     """
     return crosscheck(
-        sources, items=samples, out=out, mode=mode, judge=JUDGES[mode], weights=weights, n_samples=k,
+        sources, items=samples, out=out, mode=mode, judge=judge_of(mode), unit="object", weights=weights, n_samples=k,
         decoding=Decoding(max_new_tokens=128),
     )  # fmt: skip
 

@@ -55,12 +55,12 @@ _ALL = (
         why="its annotators name a fixed absent neighbour next to 22 of the 32 things, 90 times in 100.",
     ),
     Stage(
-        "weak-vision", vision_layers=2, first_scene=50_000_000,
-        why="its vision tower has two layers instead of six, and the connector reads the first.",
+        "weak-vision", vision_layers=1, steps=150, rate=8e-4, first_scene=50_000_000,
+        why="of its vision tower one layer is left, and the connector reads what comes before it: bare patches.",
     ),
     Stage(
-        "prior", start="weak-vision", world=World(companion_share=0.85), blind=0.6, first_scene=60_000_000,
-        why="it grew up where companions are nearly always together, and six in ten of its pictures were blank.",
+        "prior", start="weak-vision", steps=110, world=World(companion_share=0.85), blind=0.5, first_scene=60_000_000,
+        why="as `weak-vision`, in a world where companions are nearly always together, half of its pictures blank.",
     ),
     Stage(
         "smol", kind="idefics3", steps=320, first_scene=70_000_000,

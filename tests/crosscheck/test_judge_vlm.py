@@ -135,12 +135,21 @@ def test_a_template_of_ones_own_is_filled_without_touching_other_braces():
     assert model.prompts == ["the image {x} {}: A {medium}."]
 
 
+def test_a_question_whose_yes_means_true_is_read_the_other_way_round():
+    model = Scripted(lambda prompt: "Yes." if "dog" in prompt else "No." if "cat" in prompt else "Perhaps.")
+    asked = VLM(model, template="Is there a {claim}?", yes_means="true")
+    assert supports(asked, [Question(("dog", "cat", "cow"), None, ITEM)]) == {0: [1.0, 0.0, 0.5]}
+    assert asked.identity() != VLM(model, template="Is there a {claim}?").identity()
+
+
 @pytest.mark.parametrize(
     ("fields", "match"),
     [
         ({"rule": "regex"}, "word, official"),
         ({"template": "True?"}, "{claim}"),
         ({"list_template": "?"}, "{claim}"),
+        ({"yes_means": "maybe"}, "wrong, true"),
+        ({"yes_means": "true"}, "needs a template"),
     ],
 )
 def test_fields_that_cannot_work_are_refused(fields, match):

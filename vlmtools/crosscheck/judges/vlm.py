@@ -1,7 +1,7 @@
 """A model looks at the picture itself and says whether the sentence has errors: CrossCheck-implicit."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from vlmtools.crosscheck.judges._ask import Ballot, Slot, about, ask, blocks, fill, needed
@@ -52,6 +52,8 @@ class VLM(Judge):
         template: Question with {claim} and, if wanted, {medium} ("the image") and {topic}; empty takes the published
             wording for items without media and ours for the others.
         list_template: First question of two steps, with the same placeholders.
+        yes_means: What a yes says of the claim: `wrong` for questions about errors, as the two wordings above; `true`
+            for templates such as "Is there a {claim} in the image?", which go with `unit="object"`.
         max_new_tokens: Length limit of the verdict in tokens; 8 is as published.
         list_tokens: Length limit of the list of errors; 128 is as published.
 
@@ -66,6 +68,7 @@ class VLM(Judge):
     two_step: bool = False
     template: str = ""
     list_template: str = LIST_ERRORS
+    yes_means: Literal["wrong", "true"] = "wrong"
     max_new_tokens: int = 8
     list_tokens: int = 128
 
@@ -81,6 +84,7 @@ class VLM(Judge):
             "responder": dict(responder.identity()),
             **wording,
             "max_new_tokens": self.max_new_tokens,
+            **({"yes_means": self.yes_means} if self.yes_means != "wrong" else {}),
             **(steps if self.two_step else {}),
         }
 
@@ -104,6 +108,11 @@ class VLM(Judge):
             raise BadInput(
                 f"The judge 'vlm' was given rule={self.rule!r}. There is: word, official. Choose one."
             )
+        if self.yes_means not in ("wrong", "true") or (self.yes_means == "true" and not self.template):
+            raise BadInput(
+                f"The judge 'vlm' was given yes_means={self.yes_means!r} with template={self.template[:60]!r}. There "
+                "is: wrong, true; and true needs a template of your own, such as 'Is there a {claim} in the image?'."
+            )
         for template in (self.template or OURS, self.list_template):
             if "{claim}" not in template:
                 raise BadInput(
@@ -114,7 +123,7 @@ class VLM(Judge):
     def _judged(
         self, questions: Sequence[Question], responder: Responder
     ) -> Iterator[tuple[int, tuple[Vote, ...]]]:
-        ballot, read = Ballot(questions), errors_by_word if self.rule == "word" else errors_by_substring
+        ballot = Ballot(questions)
         for block in blocks(len(questions)):
             slots: list[Slot] = [
                 (index, (claim,)) for index in block for claim in range(len(questions[index].claims))
@@ -130,7 +139,7 @@ class VLM(Judge):
                 if reply.text is None:
                     ballot.fail(slot, reply.error or "an empty reply")
                 else:
-                    yield from ballot.cast(slot, [read(reply.text)])
+                    yield from ballot.cast(slot, [self._read(reply.text)])
         ballot.check(self.name)
 
     def _with_lists(
@@ -149,6 +158,10 @@ class VLM(Judge):
             else:
                 followed[slot] = fill(AFTER_LIST, question=texts[slot], analysis=reply.text.strip())
         return followed
+
+    def _read(self, text: str) -> Vote:
+        vote = errors_by_word(text) if self.rule == "word" else errors_by_substring(text)
+        return vote if self.yes_means == "wrong" else replace(vote, support=1 - vote.support)
 
     def _question(self, question: Question, claim: int) -> str:
         default = OURS if question.sample.modality else OFFICIAL_TEXT
