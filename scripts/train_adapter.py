@@ -210,24 +210,24 @@ def make(adapter: str) -> Part:
     return kind(**registry.settings(kind, settings))
 
 
-def train(vlm: VLM, adapter: str, rows: Rows, out: Path, settings: Settings = Settings()) -> Part:
+def train(vlm: VLM, adapter: str | Part, rows: Rows, out: Path, settings: Settings = Settings()) -> Part:
     """Train, or go on training; the part comes back attached.
 
     Args:
         vlm: The model; everything but the part stays as it is.
-        adapter: Name and settings.
+        adapter: Name and settings, or a part that was never attached.
         rows: What to learn.
         out: The folder of the run.
         settings: How.
     """
     out.mkdir(parents=True, exist_ok=True)
     begun = last_checkpoint(out)
+    fresh = make(adapter) if isinstance(adapter, str) else adapter
     torch.manual_seed(settings.seed)
-    part = load(begun, vlm) if begun is not None else make(adapter).attach(vlm)
-    name = adapter.partition(":")[0].replace("-", "_")
-    if part.name != name:
+    part = load(begun, vlm) if begun is not None else fresh.attach(vlm)
+    if part.name != fresh.name:
         part.detach()
-        raise BadInput(f"{out} holds a run of {part.name!r}, not of {name!r}. Give another --out.")
+        raise BadInput(f"{out} holds a run of {part.name!r}, not of {fresh.name!r}. Give another --out.")
     trainer = AdapterTrainer(
         part,
         model=vlm.model,

@@ -50,6 +50,9 @@ def test_files_for_peft_carry_its_names(tmp_path: Path) -> None:
     assert len(names) == 2 * len(part.sizes)
 
 
+@pytest.mark.filterwarnings(
+    "ignore:.*is_gradient_checkpointing:FutureWarning"
+)  # PEFT asks under the old name
 def test_peft_gives_the_same_outputs_from_these_files(tmp_path: Path) -> None:
     peft = pytest.importorskip("peft")
     model, inputs = llava()

@@ -1,0 +1,1 @@
+"""Parts of the study of trained connectors and adapters: which settings, and the table."""
