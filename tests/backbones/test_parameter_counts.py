@@ -6,6 +6,7 @@ import torch
 from places import find_all, golden_roots
 
 from vlmtools import registry
+from vlmtools.backbones._table import rows
 from vlmtools.backbones.base import Backbone
 
 PACKAGE = "vlmtools.backbones"
@@ -49,3 +50,10 @@ def test_the_tables_repeat_the_counts_of_the_authors_own_classes():
     if not published:
         pytest.skip("no backbones/params.json in $VLMTOOLS_GOLDEN, ../shared or tests/golden")
     assert {name: ours[name] for name in published} == published
+
+
+def test_the_table_that_the_command_line_shows_is_up_to_date():
+    shown = {name: (row["params"], row["top1"], row["size"]) for name, row in rows().items()}
+    said = {name: (one.params, one.top1, one.size) for _, name, one in VARIANTS}
+    stale = {name for name in said if shown.get(name) != said[name] and said[name][0] is not None}
+    assert not stale and not set(shown) - set(said), "run scripts/count_backbones.py, then make docs"
