@@ -12,9 +12,9 @@ Written by `scripts/write_docs.py`; do not edit. `vlmtools list backbones` print
 ```python
 from vlmtools import backbones
 
-model = backbones.create("smt_t", num_classes=10)                       # random weights
-model = backbones.create("smt_t", pretrained=True, checkpoint="smt_tiny.pth")   # the authors' file
-pyramid = backbones.create("smt_t", features_only=True, out_indices=(1, 3))     # maps for a dense head
+model = backbones.create("smt_t", num_classes=10)  # random weights
+model = backbones.create("smt_t", pretrained=True, checkpoint="smt_tiny.pth")  # the authors' file
+pyramid = backbones.create("smt_t", features_only=True, out_indices=(1, 3))  # maps for a dense head
 ```
 
 No weights are bundled or fetched. Files of the authors are read under the authors' names of weights; what does not fit
