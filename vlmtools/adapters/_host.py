@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from vlmtools.errors import BadInput, CannotAttach
 from vlmtools.families import _probe
 from vlmtools.families._probe import Attention, bare
+from vlmtools.families._refuse import refuse_compiled
 from vlmtools.types import Json
 from vlmtools.vlm import VLM
 
@@ -41,13 +42,16 @@ def host_of(target: Any) -> nn.Module:
 
     Raises:
         BadInput: It is none of these.
+        CannotAttach: It was compiled already.
     """
-    host = bare(target.model if isinstance(target, VLM) else target)
+    model = target.model if isinstance(target, VLM) else target
+    host = bare(model)
     if not isinstance(host, nn.Module):
         raise BadInput(
             f"A connector or adapter attaches to a VLM or a torch module, not to {type(target).__name__}. Load one "
             "with vlmtools.load(name)."
         )
+    refuse_compiled(model)
     return host
 
 
