@@ -115,7 +115,8 @@ def lessons(folder: Path, n_rows: int) -> Path:
         folder: For the file and its pictures.
         n_rows: At least this many.
     """
-    path, rows, number = folder / f"lessons-{n_rows}.jsonl", [], FIRST_SCENE
+    path, number = folder / f"lessons-{n_rows}.jsonl", FIRST_SCENE
+    rows: list[dict[str, str]] = []
     if path.exists():
         return path
     while len(rows) < n_rows:

@@ -94,7 +94,7 @@ def learn(name: str, steps: int, batch: int, folder: Path, seed: int = 0, stop_a
         torch.manual_seed(step)
         loss = F.cross_entropy(model.train()(images[chosen]), labels[chosen])
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         losses.append(float(loss))
         if (step + 1) % 50 == 0 or step + 1 == stop_at:
@@ -137,9 +137,9 @@ def _keep(
 @torch.no_grad()
 def _accuracy(model: Backbone, images: Tensor, labels: Tensor) -> float:
     model.eval()
-    right = sum(
-        int((model(some).argmax(-1) == truth).sum())
-        for some, truth in zip(images.split(50), labels.split(50), strict=True)
+    right: int = sum(
+        int((model(some).argmax(-1) == truth).sum().item())
+        for some, truth in zip(torch.split(images, 50), torch.split(labels, 50), strict=True)
     )
     return right / len(labels)
 

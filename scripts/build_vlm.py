@@ -72,7 +72,7 @@ class Tower(nn.Module):
             raise BadInput(f"tokens is {tokens}. A map is pooled to a square: give 1, 4, 9, 16, … or 0.")
         backbone.reset_classifier(0)
         (self.level,), self.side = backbone.stage_indices([level]), math.isqrt(tokens)
-        self.backbone, self.width = backbone, int(backbone.feature_info[self.level]["num_chs"])
+        self.backbone, self.width = backbone, int(str(backbone.feature_info[self.level]["num_chs"]))
 
     def features(
         self, pictures: Float[Tensor, "batch channel height width"]
@@ -180,7 +180,7 @@ def load(folder: Path) -> Any:
 
 
 def _connector(plan: Plan, width: int, language: Any) -> nn.Module:
-    kind: Any = registry.load("vlmtools.adapters", plan.connector, Connector)  # type: ignore[type-abstract]
+    kind: Any = registry.load("vlmtools.adapters", plan.connector, Connector)
     made: nn.Module = kind(d_in=width, d_out=language.config.hidden_size)
     return made
 

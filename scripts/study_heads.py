@@ -62,7 +62,7 @@ def mean_vhd(vlm: vt.VLM, samples: Sequence[Sample], batch: int = 32) -> PerHead
         samples: Pictures with their prompts.
         batch: Prompts at a time, from 1.
     """
-    total = 0.0
+    total: np.ndarray | float = 0.0
     for start in range(0, len(samples), batch):
         some = samples[start : start + batch]
         texts = [vlm.chat(sample.prompt, True) for sample in some]

@@ -54,8 +54,8 @@ def line(x1: float, y1: float, x2: float, y2: float, **more: str | float) -> Mar
 
 def dot(x: float, y: float, colour: str, said: str = "", radius: float = 4.5) -> Markup:
     """A filled circle; `said` is shown when the pointer rests on it."""
-    more = {"stroke": "#ffffff", "stroke_width": 1.0}
-    return tag("circle", tag("title", said), cx=x, cy=y, r=radius, fill=colour, **more)
+    rim: dict[str, str | float] = {"stroke": "#ffffff", "stroke_width": 1.0}
+    return tag("circle", tag("title", said), cx=x, cy=y, r=radius, fill=colour, **rim)
 
 
 def frame(box: Box, title: str, x_name: str, y_name: str, x: Axis, y: Axis) -> list[Markup]:

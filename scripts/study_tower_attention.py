@@ -19,12 +19,13 @@ import numpy as np
 from jaxtyping import Bool, Float
 from markupsafe import Markup
 from PIL import Image
-from study_plots import Box, curves, tag, words, write
+from study_plots import Box, curves, words, write
 
 import vlmtools as vt
 from vlmtools.errors import BadInput
 from vlmtools.reference.render import patch_things, picture
 from vlmtools.reference.world import Scene, World
+from vlmtools.report._svg import tag
 from vlmtools.stats import item_counts, percentile
 
 SHARE = 0.1

@@ -53,7 +53,7 @@ class Speed:
     peak_mib: float
 
 
-class Held(TorchDispatchMode):
+class Held(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of all tensors that live at once while it is on.
 
     Args:
@@ -61,7 +61,7 @@ class Held(TorchDispatchMode):
     """
 
     def __init__(self, known: Sequence[Tensor] = ()) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.now, self.peak = 0, 0
         self._seen: set[int] = {one.untyped_storage()._cdata for one in known}
 
@@ -104,17 +104,19 @@ def _plain(flat: bool, width: int, size: int) -> nn.Module:
     from transformers import SwinConfig, SwinModel, ViTConfig, ViTModel
 
     if flat:
-        return ViTModel(
+        plain: nn.Module = ViTModel(
             ViTConfig(
                 hidden_size=6 * width, intermediate_size=24 * width, num_attention_heads=2, num_hidden_layers=12,
                 image_size=size, patch_size=16 if size >= 224 else 8,
             )
         )  # fmt: skip
+        return plain
     config = SwinConfig(
         image_size=size, embed_dim=width, depths=[2, 2, 6, 2], num_heads=[1, 2, 4, 8],
         window_size=7 if size % 7 == 0 else 4,
     )  # fmt: skip
-    return SwinModel(config)
+    windowed: nn.Module = SwinModel(config)
+    return windowed
 
 
 def n_params(model: nn.Module) -> int:
@@ -139,10 +141,10 @@ def peak_mib(model: nn.Module, images: Tensor) -> float:
             torch.cuda.reset_peak_memory_stats()
             before = torch.cuda.memory_allocated()
             model(images)
-            return (torch.cuda.max_memory_allocated() - before) / 2**20
+            return float(torch.cuda.max_memory_allocated() - before) / 2**20
         with Held([images, *model.parameters(), *model.buffers()]) as held:
             model(images)
-    return held.peak / 2**20
+    return float(held.peak) / 2**20
 
 
 def measure(name: str, model: Backbone, size: int, batch: int, rounds: int, device: str) -> Speed:

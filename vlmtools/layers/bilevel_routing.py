@@ -50,7 +50,9 @@ class BiLevelRoutingAttention(nn.Module):
         self.scale = scale or self.qk_dim**-0.5
         self.soft_routing, self.diff_routing = soft_routing, diff_routing
         self.qkv, self.wo = nn.Linear(dim, 2 * self.qk_dim + dim), nn.Linear(dim, dim)
-        self.lepe = nn.Conv2d(dim, dim, side_kernel, padding=side_kernel // 2, groups=dim) if side_kernel else None
+        self.lepe = (
+            nn.Conv2d(dim, dim, side_kernel, padding=side_kernel // 2, groups=dim) if side_kernel else None
+        )
         self.router = nn.Linear(self.qk_dim, self.qk_dim) if param_routing else None
         self.thin = _thinner(kv_mode, kv_per_win, kv_ratio)
 

@@ -32,7 +32,7 @@ class SingleHeadAttention(nn.Module):
         Args:
             x: Map.
         """
-        attending, passing = x.split([self.sizes[-1], x.shape[1] - self.sizes[-1]], dim=1)
+        attending, passing = torch.split(x, [self.sizes[-1], x.shape[1] - self.sizes[-1]], dim=1)
         rows = self.qkv(self.pre_norm(attending)).flatten(2).transpose(1, 2)
         q, k, v = rows.split(self.sizes, dim=-1)
         seen = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(attending.shape)
