@@ -8,7 +8,8 @@ import torch
 
 from vlmtools import registry
 from vlmtools.backbones import create, list_backbones
-from vlmtools.backbones.base import Backbone, FeaturesOnly
+from vlmtools.backbones._features_only import FeaturesOnly
+from vlmtools.backbones.base import Backbone
 from vlmtools.errors import BadInput, UnknownName
 
 PACKAGE = "vlmtools.backbones"

@@ -25,6 +25,7 @@ from vlmtools.layers.scale_region_attention import (
     ScaleAttention,
     ScaleBlock,
     ScaleThenRegionAttention,
+    ScaleThenRegionBlock,
     region_index,
 )
 from vlmtools.layers.selective_attention import SelectiveAttention
@@ -224,6 +225,27 @@ def test_attention_across_scales_and_across_regions(path):
     assert_close(layer.across_scales(x), case.outputs["scale"], "scale")
     regions = layer.across_regions(x, case.inputs["cls"][:, :, 0], position)
     assert_close(regions, case.outputs["region"], "region")
+    # region_plain is not compared: the tokens it was made from are not among the published inputs
+
+
+@pytest.mark.golden
+@found("duoformer", "multiscale_block*")
+def test_block_of_attention_across_scales_then_regions(path):
+    case = read(path)
+    x, position = case.inputs["x"], case.inputs["pos"]
+    hidden = case.state["mlp.fc1.bias"].numel()
+    layer = ScaleThenRegionBlock(x.shape[-1], n_heads=4, mlp_ratio=hidden / x.shape[-1])
+    names = {"attn.qkv1.": "attn.scale.qkv.", "attn.proj1.": "attn.scale.proj.", "attn.qkv.": "attn.region.qkv.",
+             "attn.proj.": "attn.region.proj.", "ls1.gamma": "gamma1", "ls2.gamma": "gamma2",
+             "mlp.fc1.": "mlp.0.", "mlp.fc2.": "mlp.2."}  # fmt: skip
+    state = {}
+    for key, value in case.state.items():
+        old = next((one for one in names if key.startswith(one)), "")
+        state[names.get(old, "") + key.removeprefix(old)] = value
+    layer.load_state_dict(state)
+    assert_close(layer(x), case.outputs["attn1"], "attn1")
+    regions = layer.attn.across_regions(x, case.inputs["cls"][:, :, 0], position)
+    assert_close(regions, case.outputs["attn2_block1"], "attn2_block1")
 
 
 @pytest.mark.golden

@@ -9,7 +9,8 @@ from vlmtools import registry
 from vlmtools.errors import BadInput, UnknownName, suggest
 
 if TYPE_CHECKING:
-    from vlmtools.backbones.base import Backbone, FeaturesOnly
+    from vlmtools.backbones._features_only import FeaturesOnly
+    from vlmtools.backbones.base import Backbone
 
 __all__ = ["create", "find", "list_backbones"]
 
@@ -41,7 +42,7 @@ def create(
         UnknownName: No such backbone.
         BadInput: `pretrained` without `checkpoint`, or weights that do not fit.
     """
-    from vlmtools.backbones.base import FeaturesOnly
+    from vlmtools.backbones._features_only import FeaturesOnly
 
     cls, args = find(name)
     chosen = {"num_classes": num_classes, "in_chans": in_chans}

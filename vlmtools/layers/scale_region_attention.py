@@ -122,3 +122,36 @@ class ScaleThenRegionAttention(nn.Module):
         """
         out: Tensor = self.region(torch.cat([class_token, x[:, :, 0]], dim=1) + position)
         return out
+
+
+class ScaleThenRegionBlock(nn.Module):
+    """Attention among the scales of every region and a feed-forward part, scaled and residual.
+
+    What its `attn.across_regions` gives is used as it is, without residual, once all blocks have run.
+
+    Args:
+        dim: Channels.
+        n_heads: Heads.
+        mlp_ratio: Widening of the feed-forward part.
+        start: First factor of both branches.
+
+    Reference: arXiv:2506.12982
+    """
+
+    def __init__(self, dim: int, n_heads: int, mlp_ratio: float = 4.0, start: float = 1e-5) -> None:
+        super().__init__()
+        hidden = int(dim * mlp_ratio)
+        self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.attn = ScaleThenRegionAttention(dim, n_heads)
+        self.mlp = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
+        self.gamma1, self.gamma2 = (nn.Parameter(torch.full((dim,), start)) for _ in range(2))
+
+    def forward(self, x: Float[Tensor, "batch region token dim"]) -> Float[Tensor, "batch region token dim"]:
+        """The tokens after both branches.
+
+        Args:
+            x: Tokens of every region.
+        """
+        x = x + self.gamma1 * self.attn.across_scales(self.norm1(x))
+        out: Tensor = x + self.gamma2 * self.mlp(self.norm2(x))
+        return out
