@@ -118,7 +118,8 @@ def study(sources: Sequence[Responder], samples: Sequence[Sample], k: int, out: 
         scores[name] = {row.name: row.score for row in found.rows}
         intervals[name] = {row.name: row.ci for row in found.rows}
         print(f"{name} done", flush=True)
-    truth = true_chair(out, samples)
+    ranked_now = {source.name for source in sources}  # the folder may hold answers of more models
+    truth = {name: one for name, one in true_chair(out, samples).items() if name in ranked_now}
     return Study(
         {name: truth[name] for name in sorted(truth, key=lambda one: truth[one]["CHAIRi"])}, scores, intervals
     )
