@@ -96,7 +96,7 @@ def learn(name: str, steps: int, batch: int, folder: Path, seed: int = 0, stop_a
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
         if (step + 1) % 50 == 0 or step + 1 == stop_at:
             _keep(path, model, optimiser, losses, (steps, batch, seed))
         if step + 1 == stop_at:

@@ -78,8 +78,12 @@ def counted(cls: type[Backbone], variant: Variant) -> dict[str, Any]:
         # tensors that a forward pass makes have to be on the same device
         with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
             model(image)
-    except (RuntimeError, NotImplementedError) as problem:
-        print(f"cannot be counted without computing: {str(problem).splitlines()[0]}", file=sys.stderr)
+    except (
+        RuntimeError,
+        NotImplementedError,
+        AssertionError,
+    ) as problem:  # timm asserts the sizes it can take
+        print(f"not counted: {(str(problem) or type(problem).__name__).splitlines()[0]}", file=sys.stderr)
         return {"params": params, "flops": None}
     return {"params": params, "flops": int(counter.get_total_flops())}
 

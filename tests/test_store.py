@@ -466,7 +466,7 @@ def test_a_worker_forked_during_a_run_does_not_keep_the_folder_locked(tmp_path: 
         "import os, time; from vlmtools.store import Store\n"
         f"store = Store({str(tmp_path)!r}); store.append('answers', 'a', {{}})\n"
         "child = os.fork()\n"
-        "print(child, flush=True) if child else None\n"
+        "print(os.getpid(), flush=True) if not child else None\n"  # the worker itself, once it runs
         "time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as run:

@@ -113,7 +113,7 @@ def _plain(flat: bool, width: int, size: int) -> nn.Module:
         return plain
     config = SwinConfig(
         image_size=size, embed_dim=width, depths=[2, 2, 6, 2], num_heads=[1, 2, 4, 8],
-        window_size=7 if size % 7 == 0 else 4,
+        window_size=7 if size % 7 == 0 else max(1, size // 32),  # the last map must hold a window
     )  # fmt: skip
     windowed: nn.Module = SwinModel(config)
     return windowed

@@ -55,11 +55,11 @@ _ALL = (
         why="its annotators name a fixed absent neighbour next to 22 of the 32 things, 90 times in 100.",
     ),
     Stage(
-        "weak-vision", vision_layers=1, steps=150, rate=8e-4, first_scene=50_000_000,
+        "weak-vision", vision_layers=1, steps=300, rate=8e-4, first_scene=50_000_000,
         why="of its vision tower one layer is left, and the connector reads what comes before it: bare patches.",
     ),
     Stage(
-        "prior", start="weak-vision", steps=110, world=World(companion_share=0.85), blind=0.5, first_scene=60_000_000,
+        "prior", start="weak-vision", steps=80, world=World(companion_share=0.85), blind=0.5, first_scene=60_000_000,
         why="as `weak-vision`, in a world where companions are nearly always together, half of its pictures blank.",
     ),
     Stage(

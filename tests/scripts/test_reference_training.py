@@ -229,8 +229,8 @@ def test_a_whole_model_begins_with_the_trained_tower(trained: Path) -> None:
 
 def test_a_weak_tower_keeps_its_first_layers(trained: Path) -> None:
     config = json.loads((trained / "weak-vision" / "config.json").read_text())
-    assert config["vision_config"]["num_hidden_layers"] == STAGES["weak-vision"].vision_layers == 2
-    assert not any("layers.2." in name for name in weights(trained / "weak-vision") if "vision" in name)
+    assert config["vision_config"]["num_hidden_layers"] == STAGES["weak-vision"].vision_layers == 1
+    assert not any("layers.1." in name for name in weights(trained / "weak-vision") if "vision" in name)
 
 
 @pytest.mark.usefixtures("tiny")

@@ -202,7 +202,7 @@ class Describer:
     def _said(self, request: Request) -> str:
         there = self._truth[request.sample.image]  # a judge's question has an id of its own
         if request.sample.prompt != DETAIL[0]:
-            return f'{{"Answer": {"YES" if set(named(request.sample.prompt)) - set(there) else "NO"}}}'
+            return "Yes." if set(named(request.sample.prompt)) <= set(there) else "No."
         draw = Random(f"{self.name} {request.sample.id} {request.draw}")
         others = [name for name in THINGS if name not in there]
         said = [draw.choice(others) if draw.random() < self.wrong else name for name in there]
