@@ -14,9 +14,9 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
 from vlmtools.adapters._official_names import translated
 from vlmtools.adapters._tower import connector_of, patch_embedding, vision_blocks
-
 from vlmtools.adapters.base import Adapter, Handle, Site, Sizes
 from vlmtools.errors import BadInput, CannotAttach
 from vlmtools.layers.side_network import OFFICIAL_NAMES, SideFeatures, SideNetwork

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+
 from vlmtools.adapters.conditional_cross_attention import ConditionalCrossAttention, attribute_triplet_loss
 from vlmtools.adapters.hica_vqa import HicaVqa
 from vlmtools.adapters.ithp import Ithp
-
 from vlmtools.errors import BadInput, CannotAttach
 
 

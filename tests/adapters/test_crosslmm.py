@@ -3,9 +3,9 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from vlmtools.adapters.crosslmm import CrossLMM, beside, pool_tokens
 
 from vlmtools.adapters._tiny import llava
+from vlmtools.adapters.crosslmm import CrossLMM, beside, pool_tokens
 from vlmtools.errors import BadInput
 
 

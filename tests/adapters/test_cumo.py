@@ -3,10 +3,10 @@ from pathlib import Path
 import pytest
 import torch
 from golden_files import close, golden, read
-from vlmtools.adapters.cumo import Cumo
-from vlmtools.adapters.mocha import Mocha
 
 from vlmtools.adapters._tiny import llava
+from vlmtools.adapters.cumo import Cumo
+from vlmtools.adapters.mocha import Mocha
 from vlmtools.errors import BadInput, CannotAttach
 
 

@@ -8,9 +8,9 @@ import torch
 from golden_tensors import read, same_value
 from places import cases, golden_roots
 from torch import Tensor
-from vlmtools.adapters.dcal import Dcal
 
 from vlmtools.adapters import dcal
+from vlmtools.adapters.dcal import Dcal
 
 
 @pytest.mark.golden

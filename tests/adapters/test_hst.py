@@ -8,8 +8,8 @@ import torch
 from golden_tensors import Case, read, same_value
 from places import cases, golden_roots
 from torch import Tensor, nn
-from vlmtools.adapters.hst import Hst
 
+from vlmtools.adapters.hst import Hst
 from vlmtools.errors import BadInput, CannotAttach
 from vlmtools.layers.side_network import SideBlock
 

@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from vlmtools.adapters.lora import Lora
 
 from vlmtools.adapters._tiny import llava
+from vlmtools.adapters.lora import Lora
 from vlmtools.errors import BadInput, CannotAttach
 
 

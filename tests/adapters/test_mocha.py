@@ -4,10 +4,10 @@ import pytest
 import torch
 from golden_files import close, close_grad, golden, read
 from torch import Tensor
-from vlmtools.adapters.mocha import Mocha, MochaModel, Tower
 
 from vlmtools.adapters._hga import group_attention
 from vlmtools.adapters._moe import Experts, Routing, balance_loss, fits_grouped, route, stack_official, z_loss
+from vlmtools.adapters.mocha import Mocha, MochaModel, Tower
 from vlmtools.errors import BadInput
 
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 from golden_files import Case, close, close_grad, golden, read
 from torch import Tensor
-from vlmtools.adapters.moh import HeadGates, MoH, norm_gates, routed_gates
 
 from vlmtools.adapters._tiny import llava
+from vlmtools.adapters.moh import HeadGates, MoH, norm_gates, routed_gates
 from vlmtools.errors import BadInput
 
 

@@ -6,10 +6,10 @@ import torch
 from golden_files import Case, close, close_grad, golden, read
 from torch import Tensor
 from torch.nn import functional as F
-from vlmtools.adapters.p_adapter import OFFICIAL, PAdapter, pooled
 
 from vlmtools.adapters._p_laplacian import Bottleneck, PLayer, edge_weights, own, smooth_paper
 from vlmtools.adapters._tiny import llava
+from vlmtools.adapters.p_adapter import OFFICIAL, PAdapter, pooled
 from vlmtools.errors import BadInput, CannotAttach
 
 

@@ -1,12 +1,12 @@
 import pytest
 import torch
 from torch import nn
+
+from vlmtools.adapters._tiny import llava
 from vlmtools.adapters.linear import Linear
 from vlmtools.adapters.mlp import Mlp
 from vlmtools.adapters.qformer import Qformer
 from vlmtools.adapters.resampler import Resampler
-
-from vlmtools.adapters._tiny import llava
 from vlmtools.errors import BadInput, CannotAttach
 
 

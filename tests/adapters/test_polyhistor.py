@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 import torch
-from vlmtools.adapters.polyhistor import Polyhistor
 
+from vlmtools.adapters.polyhistor import Polyhistor
 from vlmtools.errors import BadInput, CannotAttach
 
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 import torch
-from vlmtools.adapters.sinklora import SinkLora
 
+from vlmtools.adapters.sinklora import SinkLora
 from vlmtools.errors import BadInput
 from vlmtools.layers.heavy_hitters import HeavyHitterCache, watch
 

@@ -4,8 +4,8 @@ import random
 
 import pytest
 from places import published
-from vlmtools.benchmarks.amber import Amber
 
+from vlmtools.benchmarks.amber import Amber
 from vlmtools.benchmarks.base import Said, score_answers
 from vlmtools.errors import BadInput
 

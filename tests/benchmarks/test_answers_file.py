@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from vlmtools.benchmarks.chair import Chair
-from vlmtools.benchmarks.pope import Pope
 
 from vlmtools.benchmarks._answers_file import read_answers
 from vlmtools.benchmarks._files import read_entries
+from vlmtools.benchmarks.chair import Chair
+from vlmtools.benchmarks.pope import Pope
 from vlmtools.errors import BadInput, MissingField, VlmToolsError
 from vlmtools.evaluate.scoring import Scoring, score_file
 from vlmtools.types import Sample

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 from places import cases, data_roots, published
-from vlmtools.benchmarks.chair import Chair
 
 from vlmtools.benchmarks._captions import degenerate, recall_matched, repetition, whole_sentences
 from vlmtools.benchmarks.base import Said, score_answers
+from vlmtools.benchmarks.chair import Chair
 from vlmtools.errors import BadInput
 from vlmtools.evaluate.scoring import Scoring, score_file
 from vlmtools.types import Sample

@@ -1,9 +1,9 @@
 import json
 
 import pytest
-from vlmtools.benchmarks.cv_bench import CvBench
 
 from vlmtools.benchmarks.base import Said, score_answers
+from vlmtools.benchmarks.cv_bench import CvBench
 from vlmtools.errors import BadInput
 
 

@@ -2,9 +2,9 @@ import json
 
 import pytest
 from places import published
-from vlmtools.benchmarks.faithscore import Faithscore
 
 from vlmtools.benchmarks.base import Said, score_answers
+from vlmtools.benchmarks.faithscore import Faithscore
 from vlmtools.errors import BadInput
 
 

@@ -1,8 +1,8 @@
 import pytest
 from places import published
-from vlmtools.benchmarks.hallusionbench import Hallusionbench
 
 from vlmtools.benchmarks.base import Said, score_answers
+from vlmtools.benchmarks.hallusionbench import Hallusionbench
 from vlmtools.errors import BadInput
 from vlmtools.types import Sample
 

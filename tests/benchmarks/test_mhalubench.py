@@ -1,8 +1,8 @@
 import pytest
 from places import published
-from vlmtools.benchmarks.mhalubench import Mhalubench
 
 from vlmtools.benchmarks.base import Said, score_answers
+from vlmtools.benchmarks.mhalubench import Mhalubench
 from vlmtools.errors import BadInput
 
 

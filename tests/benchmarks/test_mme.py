@@ -1,9 +1,9 @@
 import json
 
 import pytest
-from vlmtools.benchmarks.mme import Mme
 
 from vlmtools.benchmarks.base import Said, score_answers
+from vlmtools.benchmarks.mme import Mme
 from vlmtools.errors import BadInput
 from vlmtools.scoring.mme import HALLUCINATION
 

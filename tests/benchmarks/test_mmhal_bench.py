@@ -1,9 +1,9 @@
 import json
 
 import pytest
-from vlmtools.benchmarks.mmhal_bench import MmhalBench
 
 from vlmtools.benchmarks.base import Said, score_answers
+from vlmtools.benchmarks.mmhal_bench import MmhalBench
 from vlmtools.errors import BadInput
 
 

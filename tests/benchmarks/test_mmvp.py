@@ -1,7 +1,7 @@
 import pytest
-from vlmtools.benchmarks.mmvp import Mmvp
 
 from vlmtools.benchmarks.base import Said, score_answers
+from vlmtools.benchmarks.mmvp import Mmvp
 from vlmtools.errors import BadInput
 
 

@@ -1,9 +1,9 @@
 import json
 
 import pytest
-from vlmtools.benchmarks.object_halbench import ObjectHalbench
 
 from vlmtools.benchmarks.base import Said, score_answers
+from vlmtools.benchmarks.object_halbench import ObjectHalbench
 from vlmtools.errors import BadInput
 
 LONG = "There is a dog on a chair."

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 from places import cases, data_roots, published
-from vlmtools.benchmarks.pope import Pope
 
 from vlmtools.benchmarks._answers_file import read_answers
 from vlmtools.benchmarks.base import Said, Total, load_benchmark, score_answers
+from vlmtools.benchmarks.pope import Pope
 from vlmtools.errors import BadInput, UnknownName
 from vlmtools.evaluate.scoring import Scoring, items, score_file
 from vlmtools.types import Sample

@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from vlmtools.benchmarks.scenes import Scenes
 
 from vlmtools.benchmarks._evaluation import direction, summarise
 from vlmtools.benchmarks.base import Benchmark, Row, Said, load_benchmark
+from vlmtools.benchmarks.scenes import Scenes
 from vlmtools.errors import BadInput, VlmToolsError
 from vlmtools.reference.world import held_out
 from vlmtools.types import Sample

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from vlmtools.benchmarks.pope import Pope
 
 from vlmtools.benchmarks._evaluation import Evaluation
 from vlmtools.benchmarks.base import Said, score_answers
+from vlmtools.benchmarks.pope import Pope
 from vlmtools.compare import Loaded, compare, load_run
 from vlmtools.compare.comparison import mcnemar
 from vlmtools.errors import BadInput

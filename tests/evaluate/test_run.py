@@ -15,9 +15,9 @@ from typing import Any, ClassVar
 import pytest
 from PIL import Image
 from scripted import Gone, Scripted
-from vlmtools.benchmarks.pope import Pope
 
 from vlmtools.benchmarks.base import Benchmark, Row, Said, Total, ratio
+from vlmtools.benchmarks.pope import Pope
 from vlmtools.crosscheck.budget import Budget
 from vlmtools.errors import BadInput, BudgetSpent, ServerError, StoreMismatch
 from vlmtools.evaluate.judging import asking as judged_by

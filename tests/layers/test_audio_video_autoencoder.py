@@ -6,8 +6,8 @@ import pytest
 import torch
 from golden_tensors import read, same_value
 from places import cases, golden_roots
-from vlmtools.adapters._official_names import translated
 
+from vlmtools.adapters._official_names import translated
 from vlmtools.layers.audio_video_autoencoder import (
     OFFICIAL_NAMES,
     AudioVideoAutoencoder,

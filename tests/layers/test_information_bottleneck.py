@@ -6,8 +6,8 @@ import pytest
 import torch
 from golden_tensors import read, same_grad, same_value
 from places import cases, golden_roots
-from vlmtools.adapters._official_names import translated
 
+from vlmtools.adapters._official_names import translated
 from vlmtools.layers.information_bottleneck import OFFICIAL_NAMES, HierarchicalBottleneck, kl_to_normal
 
 
