@@ -1,4 +1,4 @@
-"""Write the invented captions that `vlmtools demo` ranks.
+"""Write invented captions of a known order, small enough to try a ranking on.
 
     python scripts/write_demo_captions.py            # writes vlmtools/reference/captions/, always the same bytes
     python scripts/write_demo_captions.py --check    # exit code 1 when the files differ from what would be written

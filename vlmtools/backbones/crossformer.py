@@ -13,7 +13,9 @@ from vlmtools.backbones.base import Backbone, Variant, drop_rates, linear_head, 
 from vlmtools.errors import BadInput
 from vlmtools.layers.cross_scale_embedding import CrossScaleEmbedding
 from vlmtools.layers.drop_path import DropPath
+from vlmtools.layers.feed_forward import FeedForward
 from vlmtools.layers.group_attention import GroupAttention
+from vlmtools.layers.map_norm import MapNorm
 
 _T = Variant(
     MappingProxyType({"embed_dim": 64, "depths": (1, 1, 8, 6), "num_heads": (2, 4, 8, 16)}),
@@ -137,7 +139,7 @@ class CrossFormer(Backbone):
                 blocks.append(_Block(dim, mixer, int(dim * ratios[stage]), rates[stage][index], cooled))
             merge = _Merge(widths[stage - 1], dim, merge_size[stage - 1]) if stage else nn.Identity()
             self.stages.append(_Stage(merge, blocks))
-        self.norm = _MapNorm(self.num_features)
+        self.norm = MapNorm(self.num_features)
         self.head = linear_head(self.num_features, num_classes)
         self.apply(small_normal)
 
@@ -268,7 +270,7 @@ class _Block(nn.Module):
     def __init__(self, dim: int, mixer: nn.Module, hidden: int, rate: float, cooled: bool) -> None:
         super().__init__()
         self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
-        self.attn, self.mlp, self.drop_path = mixer, _Mlp(dim, hidden), DropPath(rate)
+        self.attn, self.mlp, self.drop_path = mixer, FeedForward(dim, hidden), DropPath(rate)
         self.ex_conv = nn.Conv2d(dim, dim, 3, padding=1, groups=dim) if cooled else None
         self.ex_ln = nn.LayerNorm(dim) if cooled else None
 
@@ -278,20 +280,3 @@ class _Block(nn.Module):
         if self.ex_conv is not None and self.ex_ln is not None:
             x = self.ex_ln(self.ex_conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
         return x
-
-
-class _Mlp(nn.Module):
-    def __init__(self, dim: int, hidden: int) -> None:
-        super().__init__()
-        self.fc1, self.act, self.fc2 = nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.fc2(self.act(self.fc1(x)))
-        return out
-
-
-class _MapNorm(nn.LayerNorm):
-    """LayerNorm over the channels of a map that has them first."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)

@@ -12,6 +12,8 @@ from vlmtools.backbones._checkpoint import Rule
 from vlmtools.backbones._init import small_normal
 from vlmtools.backbones.base import Backbone, Variant, drop_rates, linear_head, sized
 from vlmtools.layers.drop_path import DropPath
+from vlmtools.layers.feed_forward import FeedForward
+from vlmtools.layers.map_norm import MapNorm
 from vlmtools.layers.neighborhood_attention import NeighborhoodAttention
 
 
@@ -156,7 +158,7 @@ class NAT(Backbone):
             if stage:
                 merge = _PatchMerge(widths[stage - 1], dim) if swin else _ConvMerge(widths[stage - 1], dim)
             self.stages.append(_Stage(merge, blocks))
-        self.norm = _MapNorm(self.num_features)
+        self.norm = MapNorm(self.num_features)
         self.head = linear_head(self.num_features, num_classes)
         self.apply(small_normal)
 
@@ -235,7 +237,7 @@ class _Block(nn.Module):
     def __init__(self, dim: int, mixer: nn.Module, hidden: int, rate: float, scale: float | None) -> None:
         super().__init__()
         self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
-        self.attn, self.mlp, self.drop_path = mixer, _Mlp(dim, hidden), DropPath(rate)
+        self.attn, self.mlp, self.drop_path = mixer, FeedForward(dim, hidden), DropPath(rate)
         self.gamma1 = None if scale is None else nn.Parameter(torch.full((dim,), scale))
         self.gamma2 = None if scale is None else nn.Parameter(torch.full((dim,), scale))
 
@@ -245,20 +247,3 @@ class _Block(nn.Module):
         fed = self.mlp(self.norm2(x))
         out: Tensor = x + self.drop_path(fed if self.gamma2 is None else self.gamma2 * fed)
         return out
-
-
-class _Mlp(nn.Module):
-    def __init__(self, dim: int, hidden: int) -> None:
-        super().__init__()
-        self.fc1, self.act, self.fc2 = nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.fc2(self.act(self.fc1(x)))
-        return out
-
-
-class _MapNorm(nn.LayerNorm):
-    """LayerNorm over the channels of a map that has them first."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
