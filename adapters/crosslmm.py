@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from vlmtools.adapters._host import seat
 from vlmtools.adapters.base import Adapter, Handle, Site, Sizes, path_of
 from vlmtools.errors import BadInput, CannotAttach
+from vlmtools.families._cache import given_cache
 from vlmtools.families._probe import anatomy, image_token
 
 
@@ -192,7 +193,7 @@ class CrossLMM(Adapter):
 
     def _prompt(self, host: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         ids = args[0] if args else kwargs.get("input_ids")
-        cache = kwargs.get("past_key_values")
+        cache = given_cache(kwargs)
         if cache is None or cache.get_seq_length() == 0:
             self.seen.forget()
         self.seen.places = None if ids is None else ids == image_token(host.config)

@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from vlmtools.adapters._p_laplacian import Bottleneck, PLayer
 from vlmtools.adapters.base import Adapter, Handle, Site, Sizes, attentions, path_of
 from vlmtools.errors import BadInput, CannotAttach
+from vlmtools.families._cache import given_cache
 
 OFFICIAL = {
     "text_laplacian_adapter_i": "down",
@@ -145,7 +146,7 @@ class PAdapter(Adapter):
 
         def add(module: Any, _: Any, kwargs: Mapping[str, Any], output: Any) -> Any:
             h, a, *rest = output
-            values = _cached(seen, kwargs.get("past_key_values"), module, a.shape[-1])
+            values = _cached(seen, given_cache(kwargs), module, a.shape[-1])
             added = self._added(layer, one.o_proj, h, a, seen["query"], values, "self")
             return (h + added, a, *rest)
 
@@ -160,7 +161,7 @@ class PAdapter(Adapter):
         def keep(module: Any, _: Any, kwargs: Mapping[str, Any], output: Any) -> None:
             seen["a"] = output[1]
             seen["values"] = _cached(
-                seen, kwargs.get("past_key_values"), module, output[1].shape[-1], site.sizes["kind"]
+                seen, given_cache(kwargs), module, output[1].shape[-1], site.sizes["kind"]
             )
 
         def add(_: Any, __: Any, h: Tensor) -> Tensor:

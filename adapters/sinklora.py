@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from vlmtools.adapters.base import Adapter, Handle, Site, Sizes, attentions
 from vlmtools.errors import BadInput, CannotAttach
+from vlmtools.families._cache import given_cache
 from vlmtools.layers.shifted_sparse import visible
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj")
@@ -111,7 +112,7 @@ class SinkLora(Adapter):
         n_heads = int(site.sizes["n_heads"])
 
         def narrow(module: nn.Module, args: Any, kwargs: Any) -> Any:
-            past = kwargs.get("past_key_values")
+            past = given_cache(kwargs)
             later = past is not None and past.get_seq_length(getattr(module, "layer_idx", 0)) > 0
             if later or not (self.training and self.sparse == "training"):
                 return None

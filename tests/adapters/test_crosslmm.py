@@ -7,6 +7,7 @@ from torch import Tensor
 from vlmtools.adapters._tiny import llava
 from vlmtools.adapters.crosslmm import CrossLMM, beside, pool_tokens
 from vlmtools.errors import BadInput
+from vlmtools.families._cache import cache_argument, held_cache
 
 
 def _open(part: CrossLMM) -> None:
@@ -54,9 +55,9 @@ def test_steps_equal_a_full_pass_and_a_prompt_without_picture_sees_none() -> Non
     plain = model(**words).logits
     with CrossLMM(n_pooled=0, every=2, n_heads=2).attach(model) as part:
         _open(part)
-        cache = model(**inputs).past_key_values
+        cache = held_cache(model(**inputs))
         token = torch.tensor([[8]])
-        step = model(input_ids=token, past_key_values=cache).logits[:, -1]
+        step = model(input_ids=token, **cache_argument(model, cache)).logits[:, -1]
         ids = torch.cat([inputs["input_ids"], token], 1)
         full = model(**{**inputs, "input_ids": ids, "attention_mask": torch.ones_like(ids)}).logits[:, -1]
         torch.testing.assert_close(step, full, rtol=0, atol=1e-5)

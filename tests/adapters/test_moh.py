@@ -9,6 +9,7 @@ from torch import Tensor
 from vlmtools.adapters._tiny import llava
 from vlmtools.adapters.moh import HeadGates, MoH, norm_gates, routed_gates
 from vlmtools.errors import BadInput
+from vlmtools.families._cache import cache_argument, held_cache
 
 
 def _gates(case: Case) -> HeadGates:
@@ -110,7 +111,7 @@ def test_the_llama_form_switches_heads_off_in_a_model_and_steps_like_a_full_pass
         after = model(**inputs)
         assert not torch.allclose(after.logits, before, atol=1e-6)
         token = torch.tensor([[8]])
-        step = model(input_ids=token, past_key_values=after.past_key_values).logits
+        step = model(input_ids=token, **cache_argument(model, held_cache(after))).logits
         ids = torch.cat([inputs["input_ids"], token], 1)
         full = model(**{**inputs, "input_ids": ids, "attention_mask": torch.ones_like(ids)}).logits
     torch.testing.assert_close(step[:, -1], full[:, -1], rtol=0, atol=1e-5)

@@ -11,6 +11,7 @@ from vlmtools.adapters._p_laplacian import Bottleneck, PLayer, edge_weights, own
 from vlmtools.adapters._tiny import llava
 from vlmtools.adapters.p_adapter import OFFICIAL, PAdapter, pooled
 from vlmtools.errors import BadInput, CannotAttach
+from vlmtools.families._cache import cache_argument, held_cache
 
 
 def _mine(name: str) -> str | None:
@@ -88,11 +89,11 @@ def test_step_by_step_decoding_equals_the_full_pass(graph: Any) -> None:
             for one in part.parameters():
                 one.add_(torch.randn(one.shape, generator=generator) * 0.1)
         tokens = torch.tensor([[8, 3, 11]])
-        cache = model(**inputs).past_key_values
+        cache = held_cache(model(**inputs))
         steps = []
         for i in range(3):
-            out = model(input_ids=tokens[:, i : i + 1], past_key_values=cache)
-            cache = out.past_key_values
+            out = model(input_ids=tokens[:, i : i + 1], **cache_argument(model, cache))
+            cache = held_cache(out)
             steps.append(out.logits)
         ids = torch.cat([inputs["input_ids"], tokens], 1)
         full = model(**{**inputs, "input_ids": ids, "attention_mask": torch.ones_like(ids)}).logits[:, -3:]

@@ -8,6 +8,7 @@ import torch
 
 from vlmtools.adapters.sinklora import SinkLora
 from vlmtools.errors import BadInput
+from vlmtools.families._cache import cache_argument
 from vlmtools.layers.heavy_hitters import HeavyHitterCache, watch
 
 
@@ -67,7 +68,9 @@ def test_a_cache_of_heavy_hitters_stays_in_its_budget_and_the_answer_goes_on() -
     lengths = []
     with watch(cache, [layer.self_attn for layer in model.model.layers]):
         handle = model.register_forward_hook(lambda *_: lengths.append(cache.layers[0].keys.shape[2]))
-        model.generate(ids, max_new_tokens=8, min_new_tokens=8, do_sample=False, past_key_values=cache)
+        model.generate(
+            ids, max_new_tokens=8, min_new_tokens=8, do_sample=False, **cache_argument(model, cache)
+        )
         handle.remove()
     assert set(lengths) == {10} and len(lengths) == 8
     assert cache.get_seq_length() == 27
@@ -79,7 +82,7 @@ def test_a_cache_with_room_for_all_changes_nothing() -> None:
     cache = HeavyHitterCache(heavy=4, recent=100, n_layers=2)
     with watch(cache, [layer.self_attn for layer in model.model.layers]):
         assert torch.equal(
-            model.generate(ids, max_new_tokens=6, do_sample=False, past_key_values=cache), plain
+            model.generate(ids, max_new_tokens=6, do_sample=False, **cache_argument(model, cache)), plain
         )
 
 

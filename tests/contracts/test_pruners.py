@@ -24,6 +24,7 @@ from torch import Tensor
 
 from vlmtools import pruning, registry
 from vlmtools.errors import CannotAttach
+from vlmtools.families._cache import held_cache
 from vlmtools.pruning.base import TokenPruner, View
 
 PRUNERS = registry.names(pruning)
@@ -69,7 +70,7 @@ def test_a_short_prompt_fills_a_short_cache_and_the_answer_follows_the_whole_pro
     assert report.length_before == length
     assert torch.equal(out.sequences[:, :length], batch["input_ids"])
     assert out.sequences.shape[1] == length + 3
-    assert out.past_key_values.get_seq_length() == report.length_after + 2
+    assert held_cache(out).get_seq_length() == report.length_after + 2
     assert report.n_after < report.n_before
     gone = [sum(dropped(one) for one in report.views if one.row == row) for row in range(2)]
     assert sum(gone) == report.n_before - report.n_after

@@ -8,6 +8,7 @@ from matrix import answer, build, inputs, logits, tiny
 from torch import Tensor
 
 from vlmtools.errors import BadInput
+from vlmtools.families._cache import cache_argument
 from vlmtools.families._prompt import Prompt, State, spread
 from vlmtools.families._session import PLACE, Session
 from vlmtools.patches.pai import PAI
@@ -96,8 +97,8 @@ def test_a_cache_filled_before_is_refused() -> None:
 
     model, batch, cache = tiny("llava"), inputs("llava"), DynamicCache()
     with torch.no_grad():
-        model(**batch, past_key_values=cache)
-    step = {"input_ids": torch.tensor([[5]]), "past_key_values": cache}
+        model(**batch, **cache_argument(model, cache))
+    step = {"input_ids": torch.tensor([[5]]), **cache_argument(model, cache)}
     with PAI(first_layer=0).attach(model), torch.no_grad(), pytest.raises(BadInput, match="filled before"):
         model(**step)
 
@@ -110,7 +111,7 @@ def test_a_loop_written_by_hand_equals_generate() -> None:
         expected = answer(model, batch)[0]
         found, given = [], dict(batch)
         for _ in expected:
-            new = model(**given, past_key_values=cache).logits[:, -1].argmax(-1)
+            new = model(**given, **cache_argument(model, cache)).logits[:, -1].argmax(-1)
             found.append(int(new))
             given = {"input_ids": new[:, None]}
     assert found == expected
@@ -151,7 +152,7 @@ def test_a_picture_after_the_first_pass_is_refused() -> None:
 
     model, batch, cache = tiny("llava"), inputs("llava"), DynamicCache()
     with PAI(first_layer=0).attach(model), torch.no_grad():
-        model(input_ids=torch.tensor([[1, 9]]), past_key_values=cache)
+        model(input_ids=torch.tensor([[1, 9]]), **cache_argument(model, cache))
         rest = {"input_ids": batch["input_ids"][:, 2:], "pixel_values": batch["pixel_values"]}
         with pytest.raises(BadInput, match="read the prompt in one pass"):
-            model(**rest, past_key_values=cache)
+            model(**rest, **cache_argument(model, cache))

@@ -8,6 +8,7 @@ from plain import Pass, attend, embedded, finish, llava, predict, prompt, run
 from torch import Tensor
 
 from vlmtools.errors import BadInput, CannotAttach
+from vlmtools.families._cache import cache_argument
 from vlmtools.families._counterfactual import masked_image, positions, without_image
 from vlmtools.families._probe import anatomy
 from vlmtools.families._prompt import read_prompt
@@ -243,6 +244,6 @@ def test_a_prompt_read_in_two_passes_is_refused() -> None:
     inputs, cache = prompt(model), DynamicCache()
     first = {"input_ids": inputs["input_ids"][:, :11], "pixel_values": inputs["pixel_values"]}
     with torch.no_grad():
-        model(**first, past_key_values=cache)
+        model(**first, **cache_argument(model, cache))
         with VHR().attach(model), pytest.raises(BadInput, match="whole prompt"):
-            model.generate(inputs["input_ids"], past_key_values=cache, max_new_tokens=2)
+            model.generate(inputs["input_ids"], **cache_argument(model, cache), max_new_tokens=2)

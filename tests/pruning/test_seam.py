@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import StaticCache
 
 from vlmtools.errors import BadInput, CannotAttach
+from vlmtools.families._cache import cache_argument, held_cache
 from vlmtools.patches.paint import PAINT
 from vlmtools.patches.vcd import VCD
 from vlmtools.patches.vhr import VHR
@@ -39,7 +40,7 @@ def test_the_cache_is_as_short_as_the_prompt(kind: str) -> None:
     with First(keep=0.5).attach(model) as on:
         out = model.generate(**batch, **PLAIN, return_dict_in_generate=True)
         report = on.report()
-    assert out.past_key_values.get_seq_length() == report.length_after + 3
+    assert held_cache(out).get_seq_length() == report.length_after + 3
     assert report.length_after < report.length_before == batch["input_ids"].shape[1]
     assert report.n_after < report.n_before
     assert torch.equal(out.sequences[:, : report.length_before], batch["input_ids"])
@@ -155,13 +156,15 @@ def test_a_decoding_loop_by_hand_goes_on_with_the_full_numbering(kind: str) -> N
     with First(keep=0.5).attach(model), torch.no_grad():
         expected = answer(model, batch, max_new_tokens=3)[0]
         cache = DynamicCache(config=model.config.get_text_config(decoder=True))
-        out = model(**batch, past_key_values=cache, use_cache=True)
+        out = model(**batch, **cache_argument(model, cache), use_cache=True)
         written = []
         for _ in range(3):
             scores = out.logits[0, -1].clone()
             scores[124:] = float("-inf")
             written.append(int(scores.argmax()))
-            out = model(input_ids=torch.tensor([[written[-1]]]), past_key_values=cache, use_cache=True)
+            out = model(
+                input_ids=torch.tensor([[written[-1]]]), **cache_argument(model, cache), use_cache=True
+            )
     assert written == expected
 
 
@@ -213,7 +216,7 @@ def test_a_static_cache_gives_the_same_answer(kind: str) -> None:
         cache = StaticCache(
             model.config.get_text_config(decoder=True), max_cache_len=on.report().length_after + 6
         )
-        assert answer(model, batch, past_key_values=cache) == expected
+        assert answer(model, batch, **cache_argument(model, cache)) == expected
 
 
 @few
@@ -384,7 +387,7 @@ def test_pictures_over_a_filled_cache_are_refused() -> None:
     with First(keep=0.5).attach(model):
         out = model.generate(**batch, **PLAIN, return_dict_in_generate=True)
         with pytest.raises(BadInput, match="filled cache"):
-            model.generate(**batch, **PLAIN, past_key_values=out.past_key_values)
+            model.generate(**batch, **PLAIN, **cache_argument(model, held_cache(out)))
 
 
 def test_going_on_with_the_mask_of_the_whole_prompt_is_refused() -> None:
@@ -393,10 +396,10 @@ def test_going_on_with_the_mask_of_the_whole_prompt_is_refused() -> None:
     model, batch = tiny("llava"), inputs("llava")
     cache = DynamicCache(config=model.config.get_text_config(decoder=True))
     with First(keep=0.5).attach(model), torch.no_grad():
-        model(**batch, past_key_values=cache, use_cache=True)
+        model(**batch, **cache_argument(model, cache), use_cache=True)
         longer = torch.ones(1, batch["input_ids"].shape[1] + 1, dtype=torch.long)
         with pytest.raises(BadInput, match=r"shortened to 9 by"):
-            model(input_ids=torch.tensor([[5]]), attention_mask=longer, past_key_values=cache)
+            model(input_ids=torch.tensor([[5]]), attention_mask=longer, **cache_argument(model, cache))
 
 
 def test_labels_and_logits_of_a_plain_pass_are_short_together() -> None:

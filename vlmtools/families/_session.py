@@ -16,6 +16,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from vlmtools.errors import BadInput
+from vlmtools.families._cache import given_cache
 from vlmtools.families._probe import Anatomy, anatomy, bare
 from vlmtools.families._prompt import Prompt, Removable, State, read_prompt, spread
 from vlmtools.families._refuse import refuse_chunks, refuse_compiled, refuse_later_picture, refuse_restart
@@ -249,7 +250,7 @@ def _named(args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _past(kwargs: Mapping[str, Any]) -> int:
-    cache = kwargs.get("past_key_values")
+    cache = given_cache(kwargs)
     return int(cache.get_seq_length()) if cache is not None else 0
 
 

@@ -114,7 +114,7 @@ class _HeavyLayer(DynamicLayer):
 
 
 class HeavyHitterCache(Cache):
-    """A cache for `generate(past_key_values=...)` that never holds more than `heavy` + `recent` keys after a step.
+    """A cache to call `generate` with that never holds more than `heavy` + `recent` keys after a step.
 
     The model must run with eager attention, and its attention weights must reach `observe`; `watch` sees to that.
     Positions keep counting from the beginning, so rotary positions stay right. Prompts must not be padded.

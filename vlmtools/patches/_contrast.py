@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vlmtools.errors import CannotAttach
+from vlmtools.families._cache import cache_argument
 from vlmtools.families._counterfactual import for_forward, positions
 from vlmtools.families._probe import Anatomy
 from vlmtools.families._prompt import Prompt, Removable, spread
@@ -59,7 +60,8 @@ class PictureStream(SecondStream):
         self.cache = DynamicCache(config=parts.model.config.get_text_config(decoder=True))
         self.real = spread(self._mask(), n_rows)
         inputs = {**self.inputs, "position_ids": self.place}
-        scores: Tensor = parts.model(**inputs, past_key_values=self.cache, use_cache=True).logits[:, -1]
+        held = cache_argument(parts.model, self.cache)
+        scores: Tensor = parts.model(**inputs, **held, use_cache=True).logits[:, -1]
         many = n_rows // len(scores)
         if many > 1:
             self.cache.batch_repeat_interleave(many)
@@ -72,11 +74,12 @@ class PictureStream(SecondStream):
         self.real = torch.cat([self.real, torch.ones_like(new)], 1)
         family = self.session.anatomy.family
         more = family.step_inputs(self.inputs, len(new)) if family else {}
-        out = self._text_model()(
+        model = self._text_model()
+        out = model(
             input_ids=new,
             attention_mask=self.real,
             position_ids=self.place + self.steps,
-            past_key_values=self.cache,
+            **cache_argument(model, self.cache),
             use_cache=True,
             **more,
         )

@@ -76,7 +76,9 @@ class HeadGain:
             self.gain = new.clone()
 
     def reset(self) -> None:
-        """Back to gain 1."""
+        """Back to gain 1, for a batch of any size."""
+        if len(self.gain) > 1:
+            self.gain = self.gain[:1].clone()
         self.gain.fill_(1.0)
 
     def _scale(self, _module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from vlmtools.families._cache import cache_argument
 from vlmtools.families._counterfactual import PIXELS, without_image
 from vlmtools.families._prompt import Prompt, Removable, State, read_prompt, spread
 from vlmtools.families._session import Session
@@ -59,7 +60,9 @@ class SecondStream:
         model = parts.model if any(name in inputs for name in PIXELS) else self._text_model()
         many = n_rows // len(inputs["input_ids"])
         wide = {name: _repeated(value, many) for name, value in inputs.items()}
-        scores: Tensor = model(**wide, past_key_values=self.cache, use_cache=True).logits[:, -1].float()
+        scores: Tensor = (
+            model(**wide, **cache_argument(model, self.cache), use_cache=True).logits[:, -1].float()
+        )
         return scores
 
     def _step(self, new: Tensor) -> Tensor:
@@ -70,10 +73,11 @@ class SecondStream:
         )
         family = self.session.anatomy.family
         more = family.step_inputs(self.inputs, len(new)) if family else {}
-        out = self._text_model()(
+        model = self._text_model()
+        out = model(
             input_ids=new,
             attention_mask=self.real,
-            past_key_values=self.cache,
+            **cache_argument(model, self.cache),
             use_cache=True,
             **place,
             **more,

@@ -11,7 +11,7 @@ from torch import Tensor
 from vlmtools.errors import BadInput
 from vlmtools.families._counterfactual import Removal, for_forward, removed
 from vlmtools.families._probe import Anatomy, Attention
-from vlmtools.families._prompt import Prompt, State, read_prompt, spread
+from vlmtools.families._prompt import Prompt, State, read_prompt
 from vlmtools.families._vhd import Distance, above_median, drop_outliers, head_divergence
 from vlmtools.patches._head_gain import HeadGain, fold_heads
 from vlmtools.patches.base import Attached, Handle, Inputs, Live, Patch
@@ -174,21 +174,17 @@ class _Reinforcement:
             self.live.status.note("A prompt had no picture: its heads were left alone.")
             return
         if not self.patch.reinforce_counterfactual:
-            self._run_without(prompt, 1)
+            self._run_without(prompt)
         for gain in self.gains.values():
             gain.watch = self._choose
 
-    def _run_without(self, prompt: Prompt, many: int) -> None:
+    def _run_without(self, prompt: Prompt) -> None:
         """One pass without the picture; the last position's head outputs are kept."""
         parts = self.live.anatomy
-        tokenizer = self.live.session.tokenizer
-        inputs = removed(self.patch.counterfactual, prompt, parts, tokenizer)
-        wide = {
-            name: v.repeat_interleave(many, 0) if isinstance(v, Tensor) else v for name, v in inputs.items()
-        }
+        inputs = removed(self.patch.counterfactual, prompt, parts, self.live.session.tokenizer)
         whole = any(name.startswith("pixel_values") for name in inputs) or parts.family is None
         model = parts.model if whole or parts.family is None else parts.family.text_model(parts.model)
-        session, state = self.live.session, State(read_prompt(wide, parts), side=True, fresh=True)
+        session, state = self.live.session, State(read_prompt(inputs, parts), side=True, fresh=True)
         # reinforced, the pass is a stream of its own that lower layers' gains act on
         aside = session.stream(state) if self.patch.reinforce_counterfactual else session.bare()
         before = {name: gain.watch for name, gain in self.gains.items()}
@@ -196,7 +192,7 @@ class _Reinforcement:
             gain.watch = self._keep
         try:
             with aside, torch.no_grad():
-                model(**wide, use_cache=False)
+                model(**inputs, use_cache=False)
         finally:
             for name, gain in self.gains.items():
                 gain.watch = before[name]
@@ -215,11 +211,12 @@ class _Reinforcement:
                 f"{prompt.length} tokens after {state.past} cached ones. Prefill in one piece, without an old cache."
             )
         if self.patch.reinforce_counterfactual:
-            self._run_without(prompt, len(heads_out) // prompt.n_rows)
-        rows = torch.arange(len(heads_out), device=heads_out.device)
-        full = heads_out[rows, spread(prompt.last.to(heads_out.device), len(heads_out))].detach()
+            self._run_without(prompt)
+        # before the first new word all beams of a prompt are the same row: one of them chooses for all
+        first = torch.arange(prompt.n_rows, device=heads_out.device) * (len(heads_out) // prompt.n_rows)
+        full = heads_out[first, prompt.last.to(heads_out.device)].detach()
         text = self.text.get(attention.name)  # cross-attention is skipped without a picture
-        text = torch.zeros_like(full) if text is None else spread(text.to(full.device), len(full))
+        text = torch.zeros_like(full) if text is None else text.to(full.device)
         self._use(attention, choose_heads(full, text, self.patch))
         self.gains[attention.name].watch = None
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from vlmtools.errors import BadInput
+from vlmtools.families._cache import held_cache
 from vlmtools.families._probe import Anatomy, anatomy, bare
 from vlmtools.pruning._cost import Shape, cache_bytes, prefill_flops
 from vlmtools.pruning.base import Pruned, TokenPruner
@@ -205,7 +206,7 @@ class _Prompt:
         pruned = isinstance(on, Pruned)
         n_prompt = on.report().length_after if pruned else ids.shape[1]
         n_visual = on.report().n_after if pruned else int((ids == self.parts.image_token_id).sum())
-        held = list(_tensors(out.past_key_values))
+        held = list(_tensors(held_cache(out)))
         shape = Shape.of(self.parts.model.config)
         theory = prefill_flops(shape, n_prompt)
         counted = float(counter.get_total_flops())

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from vlmtools.errors import BadInput, CannotAttach
+from vlmtools.families._cache import given_cache
 from vlmtools.families._prompt import Removable
 from vlmtools.patches.base import Handle, Live
 from vlmtools.pruning._encode import PIXELS, Chooser
@@ -147,7 +148,7 @@ class Seam:
                 f"{self.pruner.name} needs input_ids by name to find the picture's tokens. Call generate or the model "
                 "with **inputs as the processor gives them."
             )
-        cache = given.get("past_key_values")
+        cache = given_cache(given)
         if cache is not None and cache.get_seq_length():
             raise BadInput(
                 "A picture comes with a filled cache. Pruned prompts cannot be continued with their pictures: start a "
@@ -156,7 +157,7 @@ class Seam:
 
     def _refuse_long_mask(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """A loop of the caller's own that goes on after a shortened prompt as if it had stayed whole."""
-        cache, mask = kwargs.get("past_key_values"), kwargs.get("attention_mask")
+        cache, mask = given_cache(kwargs), kwargs.get("attention_mask")
         new = next((one for one in (*args, kwargs.get("input_ids")) if isinstance(one, Tensor)), None)
         if not self.is_on or cache is None or new is None or not isinstance(mask, Tensor) or mask.ndim != 2:
             return

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vlmtools.errors import BadInput
+from vlmtools.families._cache import cache_argument
 from vlmtools.families._counterfactual import for_forward
 from vlmtools.families._probe import Anatomy
 from vlmtools.families._prompt import Prompt, State
@@ -50,11 +51,12 @@ def forced(
     cache = DynamicCache(config=parts.model.config.get_text_config(decoder=True))
     with session.stream(state), torch.no_grad():
         model = parts.model if _has_pixels(inputs) else text_model(parts)
-        first: Tensor = model(**inputs, past_key_values=cache, use_cache=True).logits[:, -1:]
+        first: Tensor = model(**inputs, **cache_argument(model, cache), use_cache=True).logits[:, -1:]
         if answer.shape[1] == 1:
             return first
-        rest = text_model(parts)(
-            **_following(inputs, answer[:, :-1], parts), past_key_values=cache, use_cache=True
+        model = text_model(parts)
+        rest = model(
+            **_following(inputs, answer[:, :-1], parts), **cache_argument(model, cache), use_cache=True
         )
         return torch.cat([first, rest.logits], 1)
 
