@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import matrix
 import pytest
 import torch
 from plain import Pass, attend, embedded, finish, llava, predict, prompt, run
@@ -247,3 +248,32 @@ def test_a_prompt_read_in_two_passes_is_refused() -> None:
         model(**first, **cache_argument(model, cache))
         with VHR().attach(model), pytest.raises(BadInput, match="whole prompt"):
             model.generate(inputs["input_ids"], **cache_argument(model, cache), max_new_tokens=2)
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["once", "reinforced"])
+def test_the_next_batch_may_have_another_size(again: bool) -> None:
+    model = llava(4)
+    inputs, settings = prompt(model), VHR(last_layers=2, reinforce_counterfactual=again)
+    three = {name: value.repeat_interleave(3, 0) for name, value in inputs.items()}
+    alone = settings.select(model, inputs)
+    with settings.attach(model) as on:
+        model.generate(**three, max_new_tokens=2, do_sample=False)
+        model.generate(input_ids=torch.tensor([[1, 5, 6]] * 2), max_new_tokens=2, do_sample=False)
+        model.generate(**inputs, max_new_tokens=2, do_sample=False)
+        assert all(torch.equal(heads, alone[layer]) for layer, heads in on.status().heads.items())
+
+
+def test_beams_choose_the_heads_of_one_whatever_pixels_the_counterfactual_shows() -> None:
+    model, seen = matrix.tiny("qwen2_5_vl"), set[tuple[int, ...]]()
+    inputs = matrix.inputs("qwen2_5_vl")
+
+    def upside_down(given: Any) -> Any:
+        seen.add(tuple(given["pixel_values"].shape))
+        return {**given, "pixel_values": given["pixel_values"].flip(-1)}
+
+    settings = VHR(last_layers=1, reinforce_counterfactual=True, counterfactual=upside_down)
+    alone = settings.select(model, inputs)
+    with settings.attach(model) as on:
+        model.generate(**inputs, num_beams=2, max_new_tokens=3, do_sample=False)
+        assert all(torch.equal(heads, alone[layer]) for layer, heads in on.status().heads.items())
+    assert seen == {tuple(inputs["pixel_values"].shape)}
