@@ -1,1 +1,1 @@
-"""Parts of the study of trained connectors and adapters: which settings, and the table."""
+"""What training a connector or adapter takes, and the study of all of them: rows, parts, training, answers, table."""

@@ -1,5 +1,6 @@
-"""Every part in the size it is studied in."""
+"""Every part in the size it is studied in, and the LoRA it is measured against."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from vlmtools import registry
@@ -15,7 +16,7 @@ CHOSEN: dict[str, tuple[dict[str, Any], str]] = {
     "moh": ({}, "no size to choose"),
     "p_adapter": ({"reduction": 16}, ""),
     "polyhistor": ({"tower": "text", "reduction": 8, "rank": 5, "n_embed": 34}, ""),
-    "hst": ({"channels": (8, 16, 24, 32), "heads": (2, 2, 4, 4)}, ""),
+    "hst": ({"channels": (8, 16, 24, 28), "heads": (2, 2, 4, 4)}, ""),
     "ithp": ({"d_first": 32, "d_second": 16, "hidden": 96}, ""),
     "crosslmm": ({"n_pooled": 64, "every": 6}, "in one layer; no smaller size"),
     "dcal": ({"share": 0.3}, "no size to choose"),
@@ -23,24 +24,58 @@ CHOSEN: dict[str, tuple[dict[str, Any], str]] = {
     "cumo": ({"n_experts": 2, "n_chosen": 1}, "no smaller size"),
 }
 """Part → its settings, and what to know about it; others are taken as they come."""
+YARDSTICK = "lora"
 
 
-def made(name: str) -> Part:
-    """A fresh part with the settings of the study.
-
-    Args:
-        name: Of the part.
-    """
-    kind = registry.load("vlmtools.adapters", name, Part)  # type: ignore[type-abstract]
-    return kind(**CHOSEN.get(name, ({}, ""))[0])
-
-
-def called(name: str) -> dict[str, str]:
-    """How the table names it, and what to know about it.
+@dataclass(frozen=True)
+class Entry:
+    """One line of the study.
 
     Args:
-        name: Of the part.
+        label: Name of a part, in the size of the study; or `name:key=value,…`.
     """
-    settings, note = CHOSEN.get(name, ({}, ""))
-    text = ",".join(f"{key}={value}" for key, value in settings.items())
-    return {"part": f"{name}:{text}" if text else name, "note": note}
+
+    label: str = YARDSTICK
+
+    @property
+    def name(self) -> str:
+        """Of the part."""
+        return self.label.partition(":")[0]
+
+    @property
+    def note(self) -> str:
+        """What to know about it."""
+        return "" if ":" in self.label else CHOSEN.get(self.name, ({}, ""))[1]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What differs from the part's defaults."""
+        given = self.label.partition(":")[2]
+        kind = registry.load("vlmtools.adapters", self.name, Part)  # type: ignore[type-abstract]
+        return registry.settings(kind, given) if given else CHOSEN.get(self.name, ({}, ""))[0]
+
+    @property
+    def called(self) -> str:
+        """Name and settings."""
+        text = ",".join(f"{key}={value}" for key, value in self.settings.items())
+        return f"{self.name}:{text}" if text else self.name
+
+    @property
+    def folder(self) -> str:
+        """Of its files."""
+        return self.label.replace(":", "-").replace("=", "")
+
+    def made(self) -> Part:
+        """A fresh part."""
+        kind = registry.load("vlmtools.adapters", self.name, Part)  # type: ignore[type-abstract]
+        return kind(**self.settings)
+
+
+def equal_lora(n_trained: int, per_rank: int) -> str:
+    """Label of the LoRA that trains as many parameters as can be.
+
+    Args:
+        n_trained: Of the part it is measured against.
+        per_rank: Parameters of a LoRA of rank 1 in the same model.
+    """
+    return f"{YARDSTICK}:rank={max(1, round(n_trained / per_rank))}"

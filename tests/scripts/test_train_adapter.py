@@ -96,7 +96,7 @@ def test_only_the_answers_count(script: Any, folder: Path) -> None:
     batch = script.Collate(vlm)([rows[0], rows[1]])
     for index, row in enumerate(rows):
         counted = batch["labels"][index][batch["labels"][index] != -100]
-        assert vlm.tokenizer.decode(counted[:-1]) == row["answer"]
+        assert vlm.tokenizer.decode(counted[:-1]).strip() == row["answer"]
         assert counted[-1] == vlm.tokenizer.eos_token_id
     assert batch["input_ids"].shape == batch["labels"].shape == batch["attention_mask"].shape
 
@@ -111,3 +111,35 @@ def test_a_row_without_an_answer_is_named(script: Any, tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text('{"image": "a.png", "question": "?"}\n')
     with pytest.raises(MissingField, match="row 1 has no text under 'answer'"):
         script.Rows(tmp_path / "rows.jsonl")
+
+
+def test_an_answer_follows_the_prompt_as_the_template_writes_it(script: Any, folder: Path) -> None:
+    vlm = vt.load(folder / "vlm", dtype="float32", device_map=None)
+    rows = script.Rows(folder / "rows.jsonl")
+    batch = script.Collate(vlm)([rows[0]])
+    written = vlm.tokenizer.decode(batch["input_ids"][0])
+    assert written.endswith("ASSISTANT: yes a dog</s>")
+    labels = batch["labels"][0][batch["labels"][0] != -100]
+    assert labels[0] == vlm.tokenizer(" yes")["input_ids"][0] != vlm.tokenizer("yes")["input_ids"][0]
+
+
+class _Words:
+    """A model without a template that knows what came before."""
+
+    processor = tokenizer = object()
+
+
+@pytest.mark.parametrize(("prompt", "lead"), [("USER: who? ASSISTANT:", " "), ("<|assistant|>\n", "")])
+def test_without_a_template_a_space_stands_where_there_is_none_yet(prompt: str, lead: str) -> None:
+    from adapter_study.rows import between
+
+    assert between(_Words(), "who?", prompt, "me") == lead  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["clean", "smol"])
+def test_a_model_finds_the_truth_about_its_world_likely(script: Any, name: str, tmp_path: Path) -> None:
+    from adapter_study.training import lessons, losses
+
+    vlm = vt.load(f"reference:{name}", dtype="float32")
+    each = losses(vlm, script.Rows(lessons(tmp_path, 4)))
+    assert sum(each) / len(each) < 0.3

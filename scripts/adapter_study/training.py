@@ -1,0 +1,188 @@
+"""Train one part on truthful answers, and check what must hold."""
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from train_adapter import Settings, last_checkpoint, train
+
+import vlmtools as vt
+from adapter_study.parts import Entry
+from adapter_study.rows import IGNORED, Collate, Rows
+from vlmtools.adapters.base import Adapter, load
+from vlmtools.reference.language import Annotator, Turn, lesson
+from vlmtools.reference.pictures import drawn
+from vlmtools.reference.world import World
+from vlmtools.vlm import VLM
+
+FIRST_SCENE, FIRST_UNSEEN = 80_000_000, 85_000_000
+"""No model was trained on scenes from the first on, no part on scenes from the second on."""
+PER_SCENE = 4
+"""Rows of one scene: its caption and others drawn at random."""
+N_UNSEEN = 96
+"""Rows whose loss is measured before and after."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is trained, and how it is measured.
+
+    Args:
+        model: The model; it stays as it is.
+        out: Folder of everything.
+        n: Test scenes.
+        training: Steps, batch, rate.
+    """
+
+    model: str = "reference:habits-many"
+    out: Path = Path("runs/adapters")
+    n: int = 60
+    training: Settings = field(default_factory=lambda: Settings(steps=200, log_every=1))
+
+    @property
+    def bench(self) -> str:
+        """The benchmark: one caption and six questions per scene."""
+        return f"scenes:n={self.n},pairs=1"
+
+    @property
+    def home(self) -> Path:
+        """Folder of the model."""
+        return self.out / Path(self.model.replace(":", "/")).name
+
+    def folder(self, entry: Entry) -> Path:
+        """Of one part, trained this way.
+
+        Args:
+            entry: The part.
+        """
+        one = self.training
+        return self.home / f"{one.steps}x{one.batch}-lr{one.lr:g}-seed{one.seed}" / entry.folder
+
+
+def lessons(folder: Path, n_rows: int, first: int = FIRST_SCENE) -> Path:
+    """Truthful answers about training scenes, as `train_adapter.py` reads them; made once.
+
+    Args:
+        folder: For the file and its pictures.
+        n_rows: At least this many.
+        first: Number of the first scene.
+    """
+    path, number = folder / f"lessons-{first}-{n_rows}.jsonl", first
+    rows: list[dict[str, str]] = []
+    if path.exists():
+        return path
+    while len(rows) < n_rows:
+        scene = World("train").scene(number)
+        image = str(drawn(scene, folder / "pictures").resolve())
+        draw = Random(f"lesson-{number}")
+        turns = _some(lesson(scene, Annotator(), draw), draw)
+        rows += [{"image": image, "question": turn.question, "answer": turn.answer} for turn in turns]
+        number += 1
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def _some(turns: Sequence[Turn], draw: Random) -> list[Turn]:
+    return [turns[0], *draw.sample(turns[1:], PER_SCENE - 1)]
+
+
+def taught(entry: Entry, study: Study) -> dict[str, Any]:
+    """Train one part and check it; the numbers and what the checks found.
+
+    Args:
+        entry: The part.
+        study: How.
+
+    Raises:
+        BadInput: It cannot be attached to this model.
+    """
+    folder = study.folder(entry)
+    rows = Rows(lessons(study.home, study.training.steps * study.training.batch))
+    unseen = Rows(lessons(study.home, N_UNSEEN, FIRST_UNSEEN))
+    vlm = vt.load(study.model, dtype="float32")
+    loss = {"bare": losses(vlm, unseen), "start": _start(entry, vlm, unseen, study.training.seed)}
+    probe = Collate(vlm)([rows[i] for i in range(4)])
+    weights, before = _bits(vlm), _logits(vlm, probe)
+    begun, clock = last_checkpoint(folder), time.process_time()
+    part = train(vlm, entry.made(), rows, folder, study.training)
+    left = study.training.steps - (int(begun.name.rpartition("-")[2]) if begun else 0)
+    seconds = (time.process_time() - clock) / left if left else None
+    n_trained = sum(one.numel() for one in vlm.model.parameters() if one.requires_grad)
+    loss["end"] = losses(vlm, unseen)
+    own = set(part.trained_in_host(vlm.model)) if isinstance(part, Adapter) else set()
+    moved = _moved(weights, _bits(vlm))
+    after, values = _logits(vlm, probe), {key: one.clone() for key, one in part.tensors().items()}
+    part.detach()
+    checks = {
+        "only its parameters moved": moved <= own and _differs(values, entry, vlm, study.training.seed),
+        "detached, the model is what it was": not _moved(weights, _bits(vlm))
+        and torch.equal(_logits(vlm, probe), before),
+    }
+    with load(folder, vlm):
+        checks["loaded is what was saved"] = torch.equal(_logits(vlm, probe), after)
+    checks["the loss falls"] = sum(loss["end"]) < sum(loss["start"])
+    return {
+        "label": entry.label, "part": entry.called, "note": entry.note, "n_trained": n_trained,
+        "seconds": seconds, "loss": loss, "checks": checks,
+    }  # fmt: skip
+
+
+def _start(entry: Entry, vlm: VLM, rows: Rows, seed: int) -> list[float]:
+    """Losses with the part as it begins."""
+    torch.manual_seed(seed)
+    with entry.made().attach(vlm):
+        return losses(vlm, rows)
+
+
+@torch.no_grad()
+def losses(vlm: VLM, rows: Rows, batch: int = 16) -> list[float]:
+    """The loss of each row's answer, in nats per token.
+
+    Args:
+        vlm: The model, with or without a part; in evaluation mode.
+        rows: Questions and answers.
+        batch: Rows at a time.
+    """
+    return [one for some in _batches(rows, batch) for one in _row_losses(vlm, Collate(vlm)(some)).tolist()]
+
+
+def _batches(rows: Rows, size: int) -> Iterator[list[dict[str, str]]]:
+    for first in range(0, len(rows), size):
+        yield [rows[i] for i in range(first, min(first + size, len(rows)))]
+
+
+def _row_losses(vlm: VLM, batch: Mapping[str, Tensor]) -> Tensor:
+    logits, labels = _logits(vlm, batch)[:, :-1], batch["labels"][:, 1:]
+    each = F.cross_entropy(logits.mT, labels, reduction="none", ignore_index=IGNORED)
+    return each.sum(1) / (labels != IGNORED).sum(1)
+
+
+def _bits(vlm: VLM) -> dict[str, Tensor]:
+    """The model's own weights; a connector's part of them is the part's, not the model's."""
+    return {name: one.detach().clone() for name, one in vlm.model.state_dict().items()}
+
+
+def _moved(before: Mapping[str, Tensor], now: Mapping[str, Tensor]) -> set[str]:
+    return {name for name, one in now.items() if name in before and not torch.equal(before[name], one)}
+
+
+def _differs(values: Mapping[str, Tensor], entry: Entry, vlm: VLM, seed: int) -> bool:
+    """Whether training left the start."""
+    torch.manual_seed(seed)
+    with entry.made().attach(vlm) as fresh:
+        start = fresh.tensors()
+        return any(not torch.equal(start[key], one) for key, one in values.items())
+
+
+@torch.no_grad()
+def _logits(vlm: VLM, batch: Mapping[str, Tensor]) -> Tensor:
+    found: Tensor = vlm.model(**batch).logits
+    return found
