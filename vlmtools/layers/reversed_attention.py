@@ -1,11 +1,10 @@
 """Reversed attention: each token sends what it holds to its parents, instead of gathering from others.
 
-Reference: arXiv:2304.03282; the authors' repository holds no program. Only the operator is here: sizes of the networks
-and the threshold of the -Lite form are not stated precisely enough to rebuild them.
+Reference: arXiv:2304.03282; the authors' repository holds no program. The network is `backbones/dependencyvit.py`.
 """
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 
@@ -37,15 +36,22 @@ class ReversedAttention(nn.Module):
         dim: Channels.
         n_heads: Heads.
         qkv_bias: Biases in the projections of queries, keys and values.
+        temperature: Of the softmax over heads, above 0; small ones make a token choose one head.
+        hidden: Channels between the two layers of the controller; 0 makes it a single layer.
 
     Reference: arXiv:2304.03282
     """
 
-    def __init__(self, dim: int, n_heads: int, qkv_bias: bool = True) -> None:
+    def __init__(
+        self, dim: int, n_heads: int, qkv_bias: bool = True, temperature: float = 1.0, hidden: int = 0
+    ) -> None:
         super().__init__()
-        self.n_heads = n_heads
+        self.n_heads, self.temperature = n_heads, temperature
         self.qkv, self.proj = nn.Linear(dim, 3 * dim, bias=qkv_bias), nn.Linear(dim, dim)
-        self.selector, self.controller = nn.Linear(dim, n_heads), nn.Linear(dim, 1)
+        self.selector = nn.Linear(dim, n_heads)
+        self.controller: nn.Module = nn.Linear(dim, 1)
+        if hidden:
+            self.controller = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, 1))
 
     def forward(
         self, x: Float[Tensor, "batch seq dim"]
@@ -55,11 +61,36 @@ class ReversedAttention(nn.Module):
         Args:
             x: Tokens.
         """
+        received, dependencies, _ = self.exchange(x)
+        return received, dependencies
+
+    def exchange(
+        self, x: Float[Tensor, "batch seq dim"], open_so_far: Float[Tensor, "batch seq"] | None = None
+    ) -> tuple[Float[Tensor, "batch seq dim"], Float[Tensor, "batch seq seq"], Float[Tensor, "batch seq"]]:
+        """The tokens after the exchange, the soft dependencies, and how much each token sends.
+
+        Args:
+            x: Tokens.
+            open_so_far: What earlier layers let through, in [0, 1]: a token that has fallen silent stays so. None when
+                this layer decides alone.
+        """
         q, k, v = self.qkv(x).reshape(*x.shape[:2], 3, self.n_heads, -1).permute(2, 0, 3, 1, 4)
-        selector = self.selector(x).softmax(-1).transpose(1, 2)
-        controller = self.controller(x).sigmoid()[..., 0]
+        selector = (self.selector(x) / self.temperature).softmax(-1).transpose(1, 2)
+        controller: Tensor = self.controller(x).sigmoid()[..., 0]
+        if open_so_far is not None:
+            controller = controller * open_so_far
         received, dependencies = reversed_attention(q, k, v, selector, controller)
-        return self.proj(received.transpose(1, 2).flatten(2)), dependencies
+        return self.proj(received.transpose(1, 2).flatten(2)), dependencies, controller
+
+
+def senders(sent: Float[Tensor, "batch seq"], n_kept: int) -> Int[Tensor, "batch kept"]:
+    """Which tokens send most, in their order; of equal ones the first.
+
+    Args:
+        sent: How much each token sends: the row sums of the dependencies, which are what the controller says.
+        n_kept: How many stay, from 1.
+    """
+    return sent.argsort(dim=-1, descending=True, stable=True)[:, :n_kept].sort(-1).values
 
 
 def keep_senders(
@@ -72,6 +103,4 @@ def keep_senders(
         dependencies: What `ReversedAttention` gave.
         n_kept: How many stay, from 1.
     """
-    order = dependencies.sum(-1).argsort(dim=-1, descending=True, stable=True)
-    best = order[:, :n_kept].sort(-1).values
-    return torch.take_along_dim(x, best[..., None], dim=1)
+    return torch.take_along_dim(x, senders(dependencies.sum(-1), n_kept)[..., None], dim=1)
