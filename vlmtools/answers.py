@@ -6,6 +6,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from vlmtools.crosscheck.collect import CHUNK, answer_key, missing_chunks
+from vlmtools.engine.answering import Answering
+from vlmtools.engine.base import Engine, Failed
+from vlmtools.engine.local import Local
 from vlmtools.errors import BadInput
 from vlmtools.responders.items import items_from_images, read_items
 from vlmtools.store import call_key
@@ -125,6 +128,7 @@ def ask(
     *,
     keys: Mapping[str, str],
     known: Container[str] = (),
+    engine: Engine | None = None,
 ) -> Iterator[AnswerRow]:
     """Ask for every item whose key is not known; a row comes as soon as its last draw is there.
 
@@ -135,21 +139,19 @@ def ask(
         n_draws: Answers per item; they differ by their draw.
         keys: From `row_keys`.
         known: Keys of rows there are already.
+        engine: Where the calls are made; None is in this process.
     """
+    maker = engine or Local()
     pairs = [(keys[sample.id], sample) for sample in samples]
-    for chunk in missing_chunks(pairs, lambda key: key in known, max(1, CHUNK // n_draws)):
-        requests = [one for _, sample in chunk for one in _requests(sample, decoding, n_draws)]
-        yield from _finished(responder, requests, keys, n_draws)
-
-
-def _finished(
-    responder: Responder, requests: list[Request], keys: Mapping[str, str], n_draws: int
-) -> Iterator[AnswerRow]:
+    chunks = missing_chunks(pairs, lambda key: key in known, max(1, maker.size(CHUNK) // n_draws))
+    blocks = (
+        [one for _, sample in chunk for one in _requests(sample, decoding, n_draws)] for chunk in chunks
+    )
     waiting: dict[str, dict[int, Reply]] = {}
-    for request, reply in responder.answer(requests):
+    for request, found in maker.map(blocks, Answering(responder)):
         item = request.sample.id
         draws = waiting.setdefault(item, {})
-        draws[request.draw] = reply
+        draws[request.draw] = Reply(None, error=found.why) if isinstance(found, Failed) else found
         if len(draws) == n_draws:
             replies = tuple(draws[draw] for draw in sorted(draws))
             yield AnswerRow(keys[item], responder.name, request.sample, replies)

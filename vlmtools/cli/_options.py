@@ -36,6 +36,27 @@ Concurrency = Annotated[
 TrustRemoteCode = Annotated[
     bool, option(RUN, "--trust-remote-code", help="Run code that a checkpoint brings.")
 ]
+Engine = Annotated[
+    str,
+    option(RUN, "--engine", help="local, ray or ray:ADDRESS: where the calls are made (docs/scale.md)."),
+]
+Workers = Annotated[
+    int | None,
+    option(RUN, "--workers", min=1, help="Of --engine ray, per model.", show_default="all there is room for"),
+]
+GpusPerWorker = Annotated[
+    float | None,
+    option(
+        RUN, "--gpus-per-worker", min=0.0, help="0.25 puts four on a GPU.", show_default="1 if there are any"
+    ),
+]
+CpusPerWorker = Annotated[float, option(RUN, "--cpus-per-worker", help="Cores set aside for each worker.")]
+Block = Annotated[
+    int | None,
+    option(
+        RUN, "--block", min=1, help="Calls a worker gives back together.", show_default="16; 128 of judges"
+    ),
+]
 Patches = Annotated[
     list[str] | None,
     option(CHANGE, "--patch", help="NAME or NAME:key=value,… (vlmtools patch list). Again for more."),

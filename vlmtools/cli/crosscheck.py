@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from vlmtools.crosscheck.ranking import Ranking
     from vlmtools.crosscheck.run import CrossCheck
+    from vlmtools.engine.base import Engine
     from vlmtools.types import Responder, Sample
 
 ASK, JUDGE, SCORE, RUN, OUT = (
@@ -111,6 +112,11 @@ def crosscheck(
     dtype: opt.Dtype = "auto",
     batch_size: opt.BatchSize = None,
     concurrency: opt.Concurrency = None,
+    engine: opt.Engine = "local",
+    workers: opt.Workers = None,
+    gpus_per_worker: opt.GpusPerWorker = None,
+    cpus_per_worker: opt.CpusPerWorker = 1.0,
+    block: opt.Block = None,
     trust_remote_code: opt.TrustRemoteCode = False,
     offline: Annotated[
         bool, opt.option(RUN, "--offline", help="Replay what is stored; ask nothing.")
@@ -147,6 +153,7 @@ def crosscheck(
     from vlmtools.crosscheck.collect import Draws
     from vlmtools.crosscheck.run import CrossCheck
     from vlmtools.crosscheck.sources import resolve
+    from vlmtools.engine.spec import open_engine, refuse_budget
     from vlmtools.types import Decoding
 
     fields = {
@@ -189,11 +196,20 @@ def crosscheck(
     )
     judges = _judges(judge, mode, judge_model, model, paper)
     prices = _prices(price)
-    run = _Run(setting, judges, responders, found, out, offline, early_stop)
+    made = open_engine(
+        engine,
+        workers=workers,
+        gpus_per_worker=gpus_per_worker,
+        cpus_per_worker=cpus_per_worker,
+        block=block,
+    )
+    spending = Budget.parse(budget or [], prices)
+    refuse_budget(engine, spending)
+    run = _Run(setting, judges, responders, found, out, offline, early_stop, made)
     if plan:
         run.plan(prices, json_)
         return
-    result, folder = run.go(Budget.parse(budget or [], prices))
+    result, folder = run.go(spending)
     _show(result, folder, json_)
 
 
@@ -236,6 +252,7 @@ class _Run:
         out: Path | None,
         offline: bool,
         early_stop: bool,
+        engine: "Engine",
     ) -> None:
         from dataclasses import replace
 
@@ -243,7 +260,7 @@ class _Run:
 
         self.settings = [replace(setting, judge=judge) for judge in judges]
         self.responders, self.samples = responders, samples
-        self.offline, self.early_stop = offline, early_stop
+        self.offline, self.early_stop, self.engine = offline, early_stop, engine
         self.folder = out or default_folder(self.settings[0], responders, samples)
 
     def plan(self, prices: tuple[float, float] | None, as_json: bool) -> None:
@@ -263,7 +280,8 @@ class _Run:
         from vlmtools.report.outputs import write_outputs
 
         record = {"command": shlex.join(["vlmtools", *sys.argv[1:]])}
-        with open_run(self.folder, self.settings[0], self.responders) as store, progress() as told:
+        opened = open_run(self.folder, self.settings[0], self.responders)
+        with opened as store, self.engine, progress() as told:
             result = run_all(
                 self.settings,
                 self.responders,
@@ -274,6 +292,7 @@ class _Run:
                 offline=self.offline,
                 progress=told,
                 record=record,
+                engine=self.engine,
             )
             write_outputs(store, result)
         return result, self.folder

@@ -1,6 +1,7 @@
 """`vt.crosscheck`: one call from sources to a ranking."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from vlmtools.crosscheck.folder import default_folder, open_run, write_ranking
 from vlmtools.crosscheck.ranking import Ranking
 from vlmtools.crosscheck.run import CrossCheck
 from vlmtools.crosscheck.sources import Source, items_of, judge_by_name, resolve
+from vlmtools.engine.base import Engine
+from vlmtools.engine.spec import open_engine
 from vlmtools.errors import BadInput
 from vlmtools.responders.items import items_from_images, read_items
 from vlmtools.types import Decoding, Responder, Sample
@@ -31,6 +34,7 @@ def crosscheck(
     fields: Mapping[str, str] | None = None,
     model: Mapping[str, Any] | None = None,
     judge_model: Source | None = None,
+    engine: Engine | str = "local",
     **settings: Any,
 ) -> Ranking:
     """Rank sources by hallucination.
@@ -50,6 +54,7 @@ def crosscheck(
         fields: Column names of recorded files (`id_field`, `text_field`, …).
         model: Options of models and servers (`quant`, `batch_size`, `concurrency`, …).
         judge_model: The model or server behind judges that need one.
+        engine: Where the calls are made: `local`, `ray`, `ray:ADDRESS`, or an `Engine` (docs/scale.md).
         settings: Fields of `CrossCheck`.
 
     Returns:
@@ -64,8 +69,11 @@ def crosscheck(
         looks = None if judge_model is None else resolve([judge_model], model=model)[0]
         setting = replace(setting, judge=judge_by_name(setting.judge, responder=looks))
     folder = Path(out) if out is not None else default_folder(setting, responders, samples)
-    with open_run(folder, setting, responders) as store:
-        result = setting.run(responders, samples, store, budget=budget, offline=offline, progress=progress)
+    made = open_engine(engine) if isinstance(engine, str) else nullcontext(engine)
+    with made as maker, open_run(folder, setting, responders) as store:
+        result = setting.run(
+            responders, samples, store, budget=budget, offline=offline, progress=progress, engine=maker
+        )
         write_ranking(store, result)
     return result
 

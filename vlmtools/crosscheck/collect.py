@@ -4,6 +4,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Protocol, TypeVar
 
+from vlmtools.engine.answering import Answering
+from vlmtools.engine.base import Engine, Failed
+from vlmtools.engine.local import Local
 from vlmtools.responders.recorded import Recorded
 from vlmtools.store import Store, call_key, media_hash
 from vlmtools.types import Answers, Decoding, Json, Reply, Request, Responder, Sample
@@ -146,6 +149,7 @@ def collect(
     *,
     progress: Progress = silent,
     offline: bool = False,
+    engine: Engine | None = None,
 ) -> tuple[ByItem, Tally]:
     """Everything `responder` says about `samples`, asking only for what the store does not hold.
 
@@ -156,20 +160,21 @@ def collect(
         draws: Which answers of each item.
         progress: Told after each answer.
         offline: Never ask; missing answers are left out and counted as failed.
+        engine: Where the calls are made; None is here. Recorded answers are always read here.
 
     Returns:
         Answers by item id (items without a scored answer are left out), and what was done.
     """
     calls = list(wanted(responder, samples, draws))
-    chunks = missing_chunks(calls, lambda key: store.has("answers", key), CHUNK)
+    maker = Local() if engine is None or isinstance(responder, Recorded) else engine
+    chunks = missing_chunks(calls, lambda key: store.has("answers", key), maker.size(CHUNK))
     n_missing = sum(map(len, chunks))
     tally = Tally(reused=len(calls) - n_missing)
     if offline and n_missing and not isinstance(responder, Recorded):
         tally.failed["not stored, and the run is offline"] = n_missing
         chunks = []
     report = reporter(progress, f"answers of {responder.name}", tally.reused, len(calls))
-    for chunk in chunks:
-        _ask(store, responder, chunk, tally, report)
+    _ask(store, responder, maker, chunks, tally, report)
     return _read_back(store, responder.name, calls), tally
 
 
@@ -200,13 +205,16 @@ def reporter(progress: Progress, stage: str, done: int, total: int) -> Callable[
 def _ask(
     store: Store,
     responder: Responder,
-    chunk: list[tuple[str, Request]],
+    engine: Engine,
+    chunks: list[list[tuple[str, Request]]],
     tally: Tally,
     report: Callable[[], None],
 ) -> None:
-    keys = {(request.sample.id, request.draw): key for key, request in chunk}
-    for request, reply in responder.answer([request for _, request in chunk]):
+    keys = {(request.sample.id, request.draw): key for chunk in chunks for key, request in chunk}
+    blocks = ([request for _, request in chunk] for chunk in chunks)
+    for request, found in engine.map(blocks, Answering(responder)):
         key = keys[request.sample.id, request.draw]
+        reply = Reply(None, error=found.why) if isinstance(found, Failed) else found
         if reply.text is None:
             tally.fail(reply.error or "no text")
             failure = {

@@ -33,6 +33,7 @@ from vlmtools.crosscheck.voting import (
     vote,
 )
 from vlmtools.crosscheck.weights import OwnVotes, Scheme
+from vlmtools.engine.base import Engine
 from vlmtools.responders.recorded import Recorded
 from vlmtools.store import Store, call_key
 from vlmtools.types import Json, Responder, Sample, by_id
@@ -120,6 +121,7 @@ class CrossCheck:
         offline: bool = False,
         progress: Progress = silent,
         record: Mapping[str, Json] | None = None,
+        engine: Engine | None = None,
     ) -> Ranking:
         """Collect answers, let the judge vote, rank.
 
@@ -131,6 +133,7 @@ class CrossCheck:
             offline: Replay what is stored and ask nothing.
             progress: Told how far each stage is.
             record: Joined to the run record.
+            engine: Where the calls are made; None is in this process.
 
         Raises:
             BadInput: Fewer than two models to compare, or settings that do not go together.
@@ -140,10 +143,12 @@ class CrossCheck:
         check_settings(self)
         store.append_many("items", [_item(sample) for sample in samples])
         judge = self.judge if isinstance(self.judge, Judge) else judge_by_name(self.judge)
-        answered, tallies = self._answers(sources, samples, store, budget, offline, progress)
+        answered, tallies = self._answers(sources, samples, store, budget, offline, progress, engine)
         something_stored(answered, offline)
         targets, items, notes = self._subjects(judge, answered, samples)
-        votes, lost = self._votes(judge, sources, targets, by_id(samples), store, budget, offline, progress)
+        votes, lost = self._votes(
+            judge, sources, targets, by_id(samples), store, budget, offline, progress, engine
+        )
         book = self._book(targets, items, votes)
         notes += failure_notes(tallies) + lost
         full = {**self.record(judge, sources, tallies, items), **(record or {})}
@@ -161,7 +166,7 @@ class CrossCheck:
         self, judge: Judge, sources: Sequence[Responder], samples: Sequence[Sample], store: Store
     ) -> list[tuple[str, VoteCall]]:
         """Every vote a run would want, from the stored answers alone; nothing is asked."""
-        answered, _ = self._answers(sources, samples, store, None, True, silent)
+        answered, _ = self._answers(sources, samples, store, None, True, silent, None)
         targets, _, _ = self._subjects(judge, answered, samples)
         asked = rounds(self, judge, sources, targets, by_id(samples), None)
         return [call for _, calls, _ in asked for call in calls]
@@ -220,13 +225,14 @@ class CrossCheck:
         budget: Budget | None,
         offline: bool,
         progress: Progress,
+        engine: Engine | None,
     ) -> tuple[dict[str, ByItem], dict[str, Tally]]:
         answered, tallies = {}, {}
         for source in sources:
             paid = source if budget is None or isinstance(source, Recorded) else Metered(source, budget)
             try:
                 answered[source.name], tallies[source.name] = collect(
-                    store, paid, samples, self.draws, progress=progress, offline=offline
+                    store, paid, samples, self.draws, progress=progress, offline=offline, engine=engine
                 )
             finally:
                 source.close()
@@ -255,11 +261,14 @@ class CrossCheck:
         budget: Budget | None,
         offline: bool,
         progress: Progress,
+        engine: Engine | None,
     ) -> tuple[Votes, list[str]]:
         votes, missing, reasons = Votes(), 0, Tally()
         for one, calls, stage in rounds(self, judge, sources, targets, samples, budget):
             try:
-                tally = vote(store, one, calls, stage=stage, progress=progress, offline=offline)
+                tally = vote(
+                    store, one, calls, stage=stage, progress=progress, offline=offline, engine=engine
+                )
             finally:
                 one.close()
                 if (behind := getattr(one, "responder", None)) is not None:

@@ -8,6 +8,7 @@ from vlmtools.crosscheck.collect import Progress, silent
 from vlmtools.crosscheck.judges.base import Judge
 from vlmtools.crosscheck.ranking import Ranking
 from vlmtools.crosscheck.run import CrossCheck
+from vlmtools.engine.base import Engine
 from vlmtools.store import Store
 from vlmtools.types import Json, Responder, Sample
 
@@ -57,6 +58,7 @@ def run_all(
     offline: bool = False,
     progress: Progress = silent,
     record: Mapping[str, Json] | None = None,
+    engine: Engine | None = None,
 ) -> Ranking:
     """Rank with the first setting; the others (other judges) add their ranks to the sensitivity table.
 
@@ -74,6 +76,7 @@ def run_all(
         offline: Ask nothing.
         progress: Told how far each stage is.
         record: Joined to the run record.
+        engine: Where the calls are made; None is in this process.
     """
     sizes = looks(len(samples)) if early_stop else [len(samples)]
     first = settings[0]
@@ -89,6 +92,7 @@ def run_all(
             offline=offline,
             progress=progress,
             record={**(record or {}), **note},
+            engine=engine,
         )
         if separated(result):
             break
@@ -96,7 +100,13 @@ def run_all(
         f"judge={spelled(other.judge)}": {
             row.name: row.rank
             for row in other.run(
-                sources, samples[:size], store, budget=budget, offline=offline, progress=progress
+                sources,
+                samples[:size],
+                store,
+                budget=budget,
+                offline=offline,
+                progress=progress,
+                engine=engine,
             ).rows
         }
         for other in settings[1:]

@@ -1,10 +1,13 @@
 """Stage two of a crosscheck: every claim is put to every passage of evidence, and the votes are stored."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from vlmtools.crosscheck.collect import ByItem, Progress, Stored, Tally, missing_chunks, reporter, silent
-from vlmtools.crosscheck.judges.base import Claim, Judge, Question
+from vlmtools.crosscheck.judges.base import Claim, Judge, Question, Vote
+from vlmtools.engine.answering import absolute
+from vlmtools.engine.base import Engine, Failed
+from vlmtools.engine.local import Local
 from vlmtools.errors import ResponderError
 from vlmtools.store import Store, call_key, media_hash
 from vlmtools.types import Json, Sample
@@ -170,31 +173,84 @@ def vote(
     stage: str = "votes",
     progress: Progress = silent,
     offline: bool = False,
+    engine: Engine | None = None,
 ) -> Tally:
     """Ask the judge what the store does not hold, storing each verdict as it comes, also when the judge gives up."""
-    chunks = missing_chunks(calls, lambda key: store.has("votes", key), CHUNK)
+    maker = engine or Local()
+    chunks = missing_chunks(calls, lambda key: store.has("votes", key), maker.size(CHUNK))
     n_missing = sum(map(len, chunks))
     tally = Tally(reused=len(calls) - n_missing)
     if offline and n_missing and judge.costs:
         tally.failed["not stored, and the run is offline"] = n_missing
         chunks = []
     report = reporter(progress, stage, tally.reused, len(calls))
-    for chunk in chunks:
-        _ask(store, judge, chunk, tally, report)
+    _ask(store, judge, maker, chunks, tally, report)
     return tally
+
+
+@dataclass(frozen=True)
+class Judging:
+    """Work for an engine: a judge is asked.
+
+    Args:
+        judge: Who judges.
+    """
+
+    judge: Judge
+
+    @property
+    def name(self) -> str:
+        """The judge's name."""
+        return self.judge.name
+
+    @property
+    def loads_a_model(self) -> bool:
+        """Whether the judge, or the responder behind it, is a model of the machine itself."""
+        behind = getattr(self.judge, "responder", None)
+        return hasattr(self.judge, "model") if behind is None else behind.identity().get("kind") == "hf"
+
+    def identity(self) -> Mapping[str, Json]:
+        """The judge's own."""
+        return self.judge.identity()
+
+    def travelling(self, call: tuple[str, VoteCall]) -> tuple[str, VoteCall]:
+        """The call with absolute paths to the item's media."""
+        key, asked = call
+        sample = absolute(asked.question.sample)
+        return key, replace(asked, question=replace(asked.question, sample=sample))
+
+    def do(self, calls: Sequence[tuple[str, VoteCall]]) -> Iterator[tuple[int, tuple[Vote, ...] | Failed]]:
+        """Judge; when the judge gives up, the questions it left have failed."""
+        left = dict.fromkeys(range(len(calls)))
+        try:
+            for index, votes in self.judge.judge([call.question for _, call in calls]):
+                del left[index]
+                yield index, votes
+        except ResponderError as problem:
+            for index in left:
+                yield index, Failed(str(problem))
+
+    def close(self) -> None:
+        """Close the judge and what is behind it."""
+        self.judge.close()
+        if (behind := getattr(self.judge, "responder", None)) is not None:
+            behind.close()
 
 
 def _ask(
     store: Store,
     judge: Judge,
-    part: list[tuple[str, VoteCall]],
+    engine: Engine,
+    chunks: list[list[tuple[str, VoteCall]]],
     tally: Tally,
     report: Callable[[], None],
 ) -> None:
     pending: list[tuple[str, dict[str, Json]]] = []
     try:
-        for index, votes in judge.judge([call.question for _, call in part]):
-            key, call = part[index]
+        for (key, call), votes in engine.map(chunks, Judging(judge)):
+            if isinstance(votes, Failed):
+                tally.fail(votes.why)
+                continue
             record = _record(call, [vote.support for vote in votes], sum(not vote.parsed for vote in votes))
             raw = [vote.raw for vote in votes]
             if any(raw):
@@ -205,8 +261,6 @@ def _ask(
             if judge.costs or len(pending) == CHUNK:
                 store.append_many("votes", pending)
                 pending.clear()
-    except ResponderError as problem:
-        tally.fail(str(problem))
     finally:
         store.append_many("votes", pending)
 

@@ -81,6 +81,12 @@ class HF:
         self._vlm: VLM | None = None
         self._attached = ExitStack()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process needs to load the same model: no weights, and a folder is looked at anew there."""
+        folder = Path(self.model).expanduser().is_dir()
+        settled = {"_revision": ""} if folder else {"_asked_revision": self.revision, "_revision": ""}
+        return self.__dict__ | {"_vlm": None, "_attached": ExitStack()} | settled
+
     def __repr__(self) -> str:
         more = f", patches={list(self.patches)!r}" if self.patches else ""
         more += f", prune={self.prune!r}" if self.prune is not None else ""

@@ -1,0 +1,268 @@
+"""Calls are made by a pool of Ray actors, one model in each: Ray Data's `map_batches`, its results streamed back."""
+
+import logging
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import count
+from types import TracebackType
+from typing import Any, Self
+
+from vlmtools.engine.base import Call, Failed, Result, Work
+from vlmtools.engine.block import Back, Block, Worker
+from vlmtools.errors import BadInput, NotInstalled
+
+log = logging.getLogger(__name__)
+
+WAVE = 65_536
+"""Calls handed to Ray together: what waits in its object store stays bounded, and models are loaded once per wave."""
+BLOCKS_PER_CHUNK = 16
+"""A block is this part of a local chunk: all of it is lost when its worker dies, so it is small."""
+
+
+class RayData:
+    """A Ray cluster: the one this process is connected to, another one, or this machine alone.
+
+    A worker takes a block and gives all its results back together. When it dies, or raises what is no error of
+    vlmtools, it is replaced and the block is begun again; after `block.TRIES` times its calls are made one by one, and
+    a call whose worker still dies every time is a `Failed`. So nothing that was given back is ever asked again.
+
+    Args:
+        address: As `ray.init` takes it; None is the cluster of this machine, started if there is none.
+        workers: Most workers; None takes what the cluster has room for.
+        gpus_per_worker: None is 1 for work that loads a model on a cluster with GPUs, else 0.
+        cpus_per_worker: Cores set aside for each worker.
+        block: Calls in a block; None is a sixteenth of a local chunk.
+    """
+
+    def __init__(
+        self,
+        address: str | None = None,
+        workers: int | None = None,
+        gpus_per_worker: float | None = None,
+        cpus_per_worker: float = 1.0,
+        block: int | None = None,
+    ) -> None:
+        self.address, self.workers = address, workers
+        self.gpus_per_worker, self.cpus_per_worker, self.block = gpus_per_worker, cpus_per_worker, block
+        self._ours = False
+        self._numbers = count()
+
+    def size(self, chunk: int) -> int:
+        """Calls in a block.
+
+        Args:
+            chunk: How many are handed over at once in one process.
+        """
+        return min(chunk, self.block or max(1, chunk // BLOCKS_PER_CHUNK))
+
+    def map(
+        self, blocks: Iterable[Sequence[Call]], work: Work[Call, Result]
+    ) -> Iterator[tuple[Call, Result | Failed]]:
+        """Yield every call with its result, block by block, in any order.
+
+        Args:
+            blocks: Calls that one worker makes together.
+            work: Copied to every worker.
+
+        Raises:
+            VlmToolsError: The setup is wrong here or on a node.
+            NotInstalled: There is no Ray.
+        """
+        for wave in waves(blocks, WAVE):
+            left: list[tuple[Call, str]] = []
+            yield from self._asked(wave, work, left)
+            if not left:
+                continue
+            log.warning("%s: %d calls whose worker ended are made one by one", work.name, len(left))
+            lost: list[tuple[Call, str]] = []
+            yield from self._asked([[call] for call, _ in left], work, lost)
+            for call, why in lost:
+                yield call, Failed(f"{why} (every worker that began the call ended)")
+
+    def close(self) -> None:
+        """Leave the cluster, and end it if it was started here."""
+        if self._ours:
+            import ray
+
+            ray.shutdown()
+            self._ours = False
+
+    def __enter__(self) -> Self:
+        """For a `with` block."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close."""
+        self.close()
+
+    def _asked(
+        self, wave: Sequence[Sequence[Call]], work: Work[Call, Result], left: list[tuple[Call, str]]
+    ) -> Iterator[tuple[Call, Result | Failed]]:
+        """Results of the blocks that came back; the calls of the others go to `left`, with the reason."""
+        pending = {next(self._numbers): block for block in wave}
+        reasons: dict[int, str] = {}
+        for back in self._run(pending, work):
+            for index, result in back.results:
+                yield pending[back.number][index], result
+            if back.problem is not None:
+                raise back.problem
+            if back.gave_up:
+                reasons[back.number] = back.why
+            else:
+                del pending[back.number]
+        unknown = "the worker died"
+        left.extend((call, reasons.get(n) or unknown) for n, block in pending.items() for call in block)
+
+    def _run(self, pending: Mapping[int, Sequence[Call]], work: Work[Call, Result]) -> Iterator[Back]:
+        ray = self._ray()
+        import pandas as pd
+
+        gpus = self._gpus(ray, work)
+        fit = self.workers or room(ray.nodes(), self.cpus_per_worker, gpus)
+        # A process that is lost takes nothing along but its own work: the counter stays with the driver.
+        here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
+            ray.get_runtime_context().get_node_id(), soft=False
+        )
+        tries = ray.remote(num_cpus=0)(_Tries).options(scheduling_strategy=here).remote()
+        frames = [
+            pd.DataFrame({"block": [Block(number, [work.travelling(call) for call in calls])]})
+            for number, calls in pending.items()
+        ]
+        with _settings(ray):
+            results = ray.data.from_blocks(frames).map_batches(
+                Worker,
+                fn_constructor_args=(work, dict(work.identity()), tries),
+                batch_size=None,
+                batch_format="pandas",
+                compute=ray.data.ActorPoolStrategy(size=min(fit, len(pending))),
+                num_cpus=self.cpus_per_worker,
+                num_gpus=gpus or None,
+            )
+        del frames
+        with _hushed():
+            for frame in results.iter_batches(batch_size=None, batch_format="pandas", prefetch_batches=1):
+                yield from frame["back"]
+
+    def _gpus(self, ray: Any, work: Work[Call, Result]) -> float:
+        if self.gpus_per_worker is not None:
+            return self.gpus_per_worker
+        return 1.0 if work.loads_a_model and ray.cluster_resources().get("GPU", 0) else 0.0
+
+    def _ray(self) -> Any:
+        """Ray, connected."""
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported unasked
+        try:
+            import ray
+            import ray.data
+            import ray.util.scheduling_strategies
+        except ImportError:
+            raise NotInstalled.extra("ray[data]", "ray", "--engine ray") from None
+        if not ray.is_initialized():
+            try:
+                ray.init(self.address, log_to_driver=False, logging_level=logging.ERROR)
+            except (ConnectionError, ValueError, RuntimeError) as error:
+                raise BadInput(
+                    f"--engine ray:{self.address or ''} reaches no cluster ({_line(error)}). Without an address Ray "
+                    "takes $RAY_ADDRESS, then a cluster of this machine, then starts one. Start the cluster with "
+                    "`ray start --head`, or correct the address."
+                ) from error
+            self._ours = True
+        return ray
+
+
+class _Tries:
+    """How often each block was begun, and why it failed the last time."""
+
+    def __init__(self) -> None:
+        self._begun: dict[int, int] = {}
+        self._why: dict[int, str] = {}
+
+    def begin(self, number: int) -> tuple[int, str]:
+        """Count one more try; gives the count and the last reason."""
+        self._begun[number] = self._begun.get(number, 0) + 1
+        return self._begun[number], self._why.get(number, "")
+
+    def note(self, number: int, why: str) -> None:
+        """Remember why a try failed."""
+        self._why[number] = why
+
+
+def waves(blocks: Iterable[Sequence[Call]], most: int) -> Iterator[list[Sequence[Call]]]:
+    """Blocks in groups of at most `most` calls; a larger block is a group of its own.
+
+    Args:
+        blocks: Taken one by one.
+        most: Calls per group, from 1.
+    """
+    wave: list[Sequence[Call]] = []
+    n_calls = 0
+    for block in blocks:
+        if wave and n_calls + len(block) > most:
+            yield wave
+            wave, n_calls = [], 0
+        wave.append(block)
+        n_calls += len(block)
+    if wave:
+        yield wave
+
+
+def room(nodes: Sequence[Mapping[str, Any]], cpus: float, gpus: float) -> int:
+    """How many workers fit on the nodes that are alive.
+
+    Args:
+        nodes: As `ray.nodes()` gives them.
+        cpus: Cores per worker.
+        gpus: GPUs per worker.
+
+    Raises:
+        BadInput: Not a single one.
+    """
+    alive = [node["Resources"] for node in nodes if node["Alive"]]
+    wanted = {"CPU": cpus, "GPU": gpus}
+    fit = sum(
+        min(int(one.get(kind, 0.0) / each) for kind, each in wanted.items() if each > 0) for one in alive
+    )
+    if not fit:
+        there = (
+            "; ".join(f"{one.get('CPU', 0):g} CPUs, {one.get('GPU', 0):g} GPUs" for one in alive) or "none"
+        )
+        raise BadInput(
+            f"No node of the cluster has room for a worker with {cpus:g} CPUs and {gpus:g} GPUs; its nodes have: "
+            f"{there}. Ask for less (--cpus-per-worker, --gpus-per-worker), or name --workers if the cluster grows on "
+            "demand."
+        )
+    return fit
+
+
+@contextmanager
+def _settings(ray: Any) -> Iterator[None]:
+    """Ray Data as we need it: it shows nothing, and a block that is lost does not end the others."""
+    context = ray.data.DataContext.get_current()
+    wanted = {"enable_progress_bars": False, "print_on_execution_start": False, "max_errored_blocks": -1}
+    before = {name: getattr(context, name) for name in wanted}
+    try:
+        for name, value in wanted.items():
+            setattr(context, name, value)
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(context, name, value)
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Ray Data's own reports on lost blocks are left out: they are counted and told here."""
+    logger = logging.getLogger("ray.data")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200]
