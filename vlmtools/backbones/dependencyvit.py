@@ -111,7 +111,8 @@ class DependencyViT(_vit.TokenBackbone):
         """
         patches = self.patch_embed(x)
         size = (int(patches.shape[-2]), int(patches.shape[-1]))
-        return patches.flatten(2).transpose(1, 2) + _vit.resized_positions(self.pos_embed, size, 0)
+        tokens: Tensor = patches.flatten(2).transpose(1, 2)
+        return tokens + _vit.resized_positions(self.pos_embed, size, 0)
 
     def forward_tokens(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Normalised tokens that are left, how much each still sends, and which patches they are.

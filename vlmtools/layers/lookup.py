@@ -1,7 +1,7 @@
 """LookupViT's block: a few compressed tokens are worked on thoroughly, many lookup tokens cheaply.
 
-Reference: arXiv:2407.12753; the authors gave out no program. Only the block is here. Of two readings of the way back
-(the attention transposed as it is, or normalised anew over the compressed tokens) the first is taken.
+Reference: arXiv:2407.12753; the authors gave out no program. The network is `backbones/lookupvit.py`. Of two readings
+of the way back (the attention transposed as it is, or normalised anew over the compressed tokens) the first is taken.
 """
 
 import torch
@@ -46,18 +46,23 @@ class LookupBlock(nn.Module):
         n_heads: Heads.
         mlp_ratio: Widening of the feed-forward part of the compressed tokens.
         lookup_ratio: The same for the lookup tokens, below 1: theirs is a narrow one.
+        writes: Whether there is a way back; without it lookup tokens stay what they were.
 
     Reference: arXiv:2407.12753
     """
 
-    def __init__(self, dim: int, n_heads: int, mlp_ratio: float = 4.0, lookup_ratio: float = 0.5) -> None:
+    def __init__(
+        self, dim: int, n_heads: int, mlp_ratio: float = 4.0, lookup_ratio: float = 0.5, writes: bool = True
+    ) -> None:
         super().__init__()
-        self.n_heads = n_heads
-        self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(6))
+        self.n_heads, self.writes = n_heads, writes
+        self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(6 if writes else 4))
         self.q, self.kv, self.read = nn.Linear(dim, dim), nn.Linear(dim, 2 * dim), nn.Linear(dim, dim)
         self.qkv, self.proj = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
-        self.v, self.write = nn.Linear(dim, dim), nn.Linear(dim, dim)
-        self.mlp, self.lookup_mlp = _mlp(dim, int(dim * mlp_ratio)), _mlp(dim, int(dim * lookup_ratio))
+        self.mlp = _mlp(dim, int(dim * mlp_ratio))
+        if writes:
+            self.v, self.write = nn.Linear(dim, dim), nn.Linear(dim, dim)
+            self.lookup_mlp = _mlp(dim, int(dim * lookup_ratio))
 
     def forward(
         self, compressed: Float[Tensor, "batch compressed dim"], lookup: Float[Tensor, "batch seq dim"]
@@ -75,6 +80,8 @@ class LookupBlock(nn.Module):
         own_q, own_k, own_v = self._heads(self.qkv(self.norms[2](compressed)), 3)
         compressed = compressed + self.proj(_join(F.scaled_dot_product_attention(own_q, own_k, own_v)))
         compressed = compressed + self.mlp(self.norms[3](compressed))
+        if not self.writes:
+            return compressed, lookup
         (sent,) = self._heads(self.v(self.norms[4](compressed)), 1)
         lookup = lookup + self.write(_join(spread(attention, sent)))
         return compressed, lookup + self.lookup_mlp(self.norms[5](lookup))
