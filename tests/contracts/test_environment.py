@@ -8,6 +8,7 @@ import torch
 from matrix import PAIR, PATCHES, answer, attached, build, hooks, inputs, kernels, logits, patch, tiny, varied
 
 from vlmtools.errors import CannotAttach
+from vlmtools.families._loading import spare_odd_sizes
 
 # torch warns about parts of its own that its compiler imports
 torch_warns = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
@@ -125,4 +126,6 @@ def _loaded(kind: str, folder: Path, **options: Any) -> Any:
     from transformers import AutoModelForImageTextToText
 
     build(kind).save_pretrained(folder)
-    return AutoModelForImageTextToText.from_pretrained(folder, **options).eval()
+    model = AutoModelForImageTextToText.from_pretrained(folder, **options).eval()
+    spare_odd_sizes(model)
+    return model

@@ -41,9 +41,33 @@ def load_model(
         options["quantization_config"] = _quantisation(quant, dtype)
     try:
         with _quiet_unless_watched():
-            return _auto_class(config).from_pretrained(name, **options, **hub)
+            model = _auto_class(config).from_pretrained(name, **options, **hub)
     except (OSError, ValueError) as error:
         raise BadInput(_advice(name, error, hub)) from error
+    if quant == "4bit":
+        spare_odd_sizes(model)
+    return model
+
+
+def spare_odd_sizes(model: Any) -> int:
+    """Keep 4-bit layers of odd size from a CPU kernel of bitsandbytes that cannot take them; returns how many.
+
+    On a processor with AVX512-BF16 bitsandbytes packs every layer anew in its first pass, and fails there unless the
+    outputs are a multiple of 32 and the inputs one of the block size. Layers left out are unpacked as elsewhere.
+
+    Args:
+        model: With 4-bit layers, before its first pass.
+    """
+    odd = [
+        part
+        for part in model.modules()
+        if getattr(part, "support_avx512bf16_for_cpu", False)
+        and (state := getattr(part.weight, "quant_state", None)) is not None
+        and (state.shape[0] % 32 or state.shape[1] % state.blocksize)
+    ]
+    for part in odd:
+        part.support_avx512bf16_for_cpu = False
+    return len(odd)
 
 
 def _auto_class(config: Any) -> Any:
