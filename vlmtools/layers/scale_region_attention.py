@@ -21,6 +21,23 @@ def region_index(side: int, n_regions: int = 7, by_column: bool = False) -> Int[
     return cut.reshape(n_regions**2, step**2)
 
 
+def region_tokens(
+    x: Float[Tensor, "batch dim height width"], step: int, by_column: bool = False
+) -> Float[Tensor, "batch region token dim"]:
+    """The positions of a map, region by region in the order of `region_index`; the map need not be square.
+
+    Args:
+        x: Map whose sides divide by `step`.
+        step: Side of a region in positions.
+        by_column: List the positions of a region column by column, as published for the 14 x 14 map.
+    """
+    batch, dim, height, width = x.shape
+    cut = x.reshape(batch, dim, height // step, step, width // step, step).permute(0, 2, 4, 3, 5, 1)
+    if by_column:
+        cut = cut.transpose(3, 4)
+    return cut.flatten(3, 4).flatten(1, 2)
+
+
 class ScaleAttention(nn.Module):
     """Self-attention among the tokens of one region; regions do not see each other.
 
@@ -50,24 +67,28 @@ class ScaleAttention(nn.Module):
 
 
 class ScaleBlock(nn.Module):
-    """Attention inside regions and a feed-forward part, both scaled and residual.
+    """Attention inside regions and a feed-forward part, both residual.
 
     Args:
         dim: Channels.
         n_heads: Heads.
         mlp_ratio: Widening of the feed-forward part.
-        start: First factor of both branches.
+        start: First factor of both branches; None does without factors.
+        eps: Of the norms.
 
     Reference: arXiv:2506.12982
     """
 
-    def __init__(self, dim: int, n_heads: int, mlp_ratio: float = 4.0, start: float = 1e-5) -> None:
+    def __init__(
+        self, dim: int, n_heads: int, mlp_ratio: float = 4.0, start: float | None = 1e-5, eps: float = 1e-5
+    ) -> None:
         super().__init__()
         hidden = int(dim * mlp_ratio)
-        self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.norm1, self.norm2 = nn.LayerNorm(dim, eps=eps), nn.LayerNorm(dim, eps=eps)
         self.attn = ScaleAttention(dim, n_heads)
         self.mlp = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
-        self.gamma1, self.gamma2 = (nn.Parameter(torch.full((dim,), start)) for _ in range(2))
+        self.gamma1 = None if start is None else nn.Parameter(torch.full((dim,), start))
+        self.gamma2 = None if start is None else nn.Parameter(torch.full((dim,), start))
 
     def forward(self, x: Float[Tensor, "batch region token dim"]) -> Float[Tensor, "batch region token dim"]:
         """The tokens after both branches.
@@ -75,8 +96,10 @@ class ScaleBlock(nn.Module):
         Args:
             x: Tokens of every region.
         """
-        x = x + self.gamma1 * self.attn(self.norm1(x))
-        out: Tensor = x + self.gamma2 * self.mlp(self.norm2(x))
+        seen = self.attn(self.norm1(x))
+        x = x + (seen if self.gamma1 is None else self.gamma1 * seen)
+        fed = self.mlp(self.norm2(x))
+        out: Tensor = x + (fed if self.gamma2 is None else self.gamma2 * fed)
         return out
 
 
