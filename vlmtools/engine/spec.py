@@ -60,8 +60,8 @@ def refuse_budget(spec: str, budget: object) -> None:
     if budget is not None and spec != "local":
         raise BadInput(
             f"--budget is counted before every call in this process, and --engine {spec} makes calls elsewhere, many "
-            "at once. Say what it will take with --plan and ask for less (--limit, --samples), or use --engine local: it "
-            "keeps budgets, and server:MODEL@URL,URL spreads the work."
+            "at once. Say what it will take with --plan and ask for less (--limit, --samples), or use --engine local: "
+            "it keeps budgets, and server:MODEL@URL1,URL2 spreads the calls."
         )
 
 

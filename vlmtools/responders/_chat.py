@@ -20,6 +20,14 @@ class Refused(Exception):
     """An answer that will not get better by asking again."""
 
 
+class Adapted(Exception):
+    """The server does not take a field; here is the body without it."""
+
+    def __init__(self, body: dict[str, Json]) -> None:
+        super().__init__("adapted")
+        self.body = body
+
+
 def payload(model: str, request: Request) -> dict[str, Json]:
     """The body of a chat completion.
 

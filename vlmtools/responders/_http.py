@@ -23,6 +23,16 @@ from urllib.request import getproxies, proxy_bypass
 from vlmtools.errors import BadInput
 
 MAX_ANSWER_BYTES = 64 * 2**20
+UNREACHABLE = (ConnectionRefusedError, socket.gaierror)
+"""Nobody listens at the address."""
+
+
+class Passing(Exception):
+    """A failure that may pass."""
+
+    def __init__(self, text: str, pause_s: float = 0.0, unreachable: bool = False) -> None:
+        super().__init__(text)
+        self.pause_s, self.unreachable = pause_s, unreachable
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,3 +189,13 @@ def endpoint(url: str) -> str:
     path = parts.path.rstrip("/") or "/v1"
     path = path if path.endswith("/chat/completions") else f"{path}/chat/completions"
     return parts._replace(path=path, fragment="").geturl()
+
+
+def named(error: Exception) -> str:
+    """An error's kind and what it says.
+
+    Args:
+        error: Of the connection.
+    """
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

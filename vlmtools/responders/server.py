@@ -10,7 +10,6 @@ import logging
 import os
 import random
 import re
-import socket
 import ssl
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,8 +19,26 @@ from itertools import islice
 from urllib.parse import urlsplit
 
 from vlmtools.errors import BadInput, ServerError
-from vlmtools.responders._chat import Malformed, Refused, complaint, payload, reply, shown, without
-from vlmtools.responders._http import Guard, HttpAnswer, endpoint, post_json, retry_after
+from vlmtools.responders._chat import (
+    Adapted,
+    Malformed,
+    Refused,
+    complaint,
+    payload,
+    reply,
+    shown,
+    without,
+)
+from vlmtools.responders._http import (
+    UNREACHABLE,
+    Guard,
+    HttpAnswer,
+    Passing,
+    named,
+    post_json,
+    retry_after,
+)
+from vlmtools.responders._replicas import Replicas, addresses
 from vlmtools.types import Json, Reply, Request
 
 log = logging.getLogger(__name__)
@@ -45,8 +62,9 @@ class Server:
 
     Args:
         model: The name the server knows.
-        url: Its address, such as `http://localhost:8000/v1`; `/v1` is added when there is no path.
-        concurrency: Calls in flight together, at least 1.
+        url: Its address, such as `http://localhost:8000/v1`; `/v1` is added when there is no path. Several, with commas
+            between them, are replicas, used evenly; answers are stored under the first: others may come and go.
+        concurrency: Calls in flight together at each address, at least 1.
         timeout_s: Limit on one call in seconds, from connecting to the last byte.
         retries: Further tries after a passing failure.
         backoff_s: First pause in seconds; it doubles every time, with jitter.
@@ -75,7 +93,8 @@ class Server:
 
     def __post_init__(self) -> None:
         """Refuse an address that cannot work."""
-        self.endpoint = endpoint(self.url)
+        where = addresses(self.url)
+        self.endpoint, self._replicas = where[0], Replicas(where, self.backoff_s, self.max_wait_s)
         self.name = self.name or self.model
         if not self.model or self.concurrency < 1:
             raise BadInput(
@@ -113,11 +132,11 @@ class Server:
         this = _Round()
         self._rounds.add(this)
         waiting, running = iter(requests), dict[Future[Reply], Request]()
-        pool = ThreadPoolExecutor(self.concurrency, thread_name_prefix="vlmtools-server")
+        n_open = self.concurrency * len(self._replicas)
+        pool = ThreadPoolExecutor(n_open, thread_name_prefix="vlmtools-server")
         try:
             running.update(
-                (pool.submit(self._reply, request, this), request)
-                for request in islice(waiting, 2 * self.concurrency)
+                (pool.submit(self._reply, request, this), request) for request in islice(waiting, 2 * n_open)
             )
             while running:
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -160,34 +179,49 @@ class Server:
                 found = self._once(request, body, this)
                 self._answered = True
                 return found
-            except _Adapted as adapted:
+            except Adapted as adapted:
                 body = adapted.body
                 continue
             except Refused as error:
                 return Reply(None, error=self._scrubbed(str(error)), modality=shown(request))
-            except _Passing as error:
+            except Passing as error:
                 problem = self._scrubbed(str(error))
-                limit = self.retries if self._reached or not error.unreachable else min(self.retries, 2)
-                if attempt >= limit or this.over.is_set() or error.pause_s > self.max_wait_s:
+                few = max(2, len(self._replicas))
+                limit = self.retries if self._reached or not error.unreachable else min(self.retries, few)
+                ready = self._replicas.another_is_ready()
+                if attempt >= limit or this.over.is_set() or (error.pause_s > self.max_wait_s and not ready):
                     return self._gave_up(request, error, problem, attempt)
-                pause = error.pause_s or self._pause(attempt)
+                pause = 0.0 if ready else error.pause_s or self._pause(attempt)
             attempt += 1
             log.debug("%s: try %d failed (%s), next in %.1f s", self.name, attempt, problem, pause)
             this.over.wait(pause)
 
     def _once(self, request: Request, body: dict[str, Json], this: "_Round") -> Reply:
+        with self._replicas.use() as where:
+            try:
+                found = self._asked(where, request, body, this)
+            except Passing as error:
+                self._replicas.failed(where, error.pause_s)
+                raise
+            except (Adapted, Refused):
+                self._replicas.answered(where)
+                raise
+            self._replicas.answered(where)
+            return found
+
+    def _asked(self, where: str, request: Request, body: dict[str, Json], this: "_Round") -> Reply:
         try:
-            answer = post_json(self.endpoint, body, self._headers(), self.timeout_s, this.live)
+            answer = post_json(where, body, self._headers(where), self.timeout_s, this.live)
         except ssl.SSLCertVerificationError as error:
             raise self._setup(f"its certificate is not trusted: {error.verify_message}", _HINT_TLS) from None
         except (OSError, http.client.HTTPException) as error:
-            raise _Passing(_named(error), unreachable=isinstance(error, _UNREACHABLE)) from None
+            raise Passing(named(error), unreachable=isinstance(error, UNREACHABLE)) from None
         self._reached = True
         if answer.status == 200:
             try:
                 return reply(answer.body, request)
             except Malformed as error:
-                raise _Passing(str(error)) from None
+                raise Passing(str(error)) from None
         raise self._failure(answer, body)
 
     def _failure(self, answer: HttpAnswer, body: dict[str, Json]) -> Exception:
@@ -195,18 +229,18 @@ class Server:
         said = self._scrubbed(complaint(answer.body))
         text = f"HTTP {answer.status}" + (f": {said}" if said else "")
         if answer.status in PASSING:
-            return _Passing(text, pause_s=retry_after(answer.headers.get("retry-after", "")))
+            return Passing(text, pause_s=retry_after(answer.headers.get("retry-after", "")))
         if answer.status in (400, 422) and (lighter := without(body, said)) is not None:
             if said not in self._complaints:
                 self._complaints.append(said)
                 log.warning("%s: the server does not take a field (%s); going on without it", self.name, said)
-            return _Adapted(lighter)
+            return Adapted(lighter)
         hint = _HINTS.get(answer.status, "Correct the address or the request.")
         if answer.status in (401, 403, 404, 405) and not self._answered:
             return self._setup(text, hint.format(variable=self._key_variable() or KEY_ENV))
         return Refused(f"{text} {hint.format(variable=self._key_variable() or KEY_ENV)}")
 
-    def _gave_up(self, request: Request, error: "_Passing", problem: str, attempt: int) -> Reply:
+    def _gave_up(self, request: Request, error: "Passing", problem: str, attempt: int) -> Reply:
         if error.unreachable and not self._reached:
             raise self._setup(problem, "Is the server running, and is the address right?")
         text = f"{problem} (after {attempt + 1} tries)"
@@ -225,30 +259,32 @@ class Server:
         longest = min(self.max_wait_s, self.backoff_s * 2.0**attempt)
         return longest * random.uniform(0.5, 1.0)
 
-    def _key_variable(self) -> str:
+    def _key_variable(self, where: str = "") -> str:
         if self.key_env:
             return self.key_env
-        host = urlsplit(self.endpoint).hostname or ""
+        host = urlsplit(where or self.endpoint).hostname or ""
         made_for = [
             var for domain, var in KEYS_BY_HOST.items() if host == domain or host.endswith(f".{domain}")
         ]
         return next((variable for variable in (KEY_ENV, *made_for) if os.environ.get(variable)), "")
 
-    def _key(self) -> str:
-        key = os.environ.get(self._key_variable() or KEY_ENV, "").strip()
+    def _key(self, where: str) -> str:
+        key = os.environ.get(self._key_variable(where) or KEY_ENV, "").strip()
         if not re.fullmatch(r"[\x21-\x7e]*", key):
             raise ServerError(
-                f"The key in {self._key_variable()} holds blanks or odd characters. Set it anew."
+                f"The key in {self._key_variable(where)} holds blanks or odd characters. Set it anew."
             )
         return key
 
-    def _headers(self) -> dict[str, str]:
-        key = self._key()
+    def _headers(self, where: str) -> dict[str, str]:
+        key = self._key(where)
         return {"Accept": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
 
     def _scrubbed(self, text: str) -> str:
-        key = os.environ.get(self._key_variable() or KEY_ENV, "").strip()
-        return text.replace(key, "[key]") if len(key) >= 4 else text
+        for where in self._replicas.where:
+            key = os.environ.get(self._key_variable(where) or KEY_ENV, "").strip()
+            text = text.replace(key, "[key]") if len(key) >= 4 else text
+        return text
 
 
 class _Round:
@@ -264,23 +300,6 @@ class _Round:
             guard.cut()
 
 
-class _Passing(Exception):
-    """A failure that may pass."""
-
-    def __init__(self, text: str, pause_s: float = 0.0, unreachable: bool = False) -> None:
-        super().__init__(text)
-        self.pause_s, self.unreachable = pause_s, unreachable
-
-
-class _Adapted(Exception):
-    """The server does not take a field; here is the body without it."""
-
-    def __init__(self, body: dict[str, Json]) -> None:
-        super().__init__("adapted")
-        self.body = body
-
-
-_UNREACHABLE = (ConnectionRefusedError, socket.gaierror)
 _HINT_TLS = "Set SSL_CERT_FILE to a file with the certificate of its authority."
 _HINTS = {
     401: "Set the environment variable {variable} to a valid key, or name another one (key_env).",
@@ -290,8 +309,3 @@ _HINTS = {
     400: "The server refuses the request itself: check that the model takes pictures.",
     413: "The picture is too large for the server: make it smaller.",
 }
-
-
-def _named(error: Exception) -> str:
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
