@@ -18,10 +18,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vlmtools.adapters._host import seat
+from vlmtools.adapters._pictures import InForward
 from vlmtools.adapters.base import Adapter, Handle, Site, Sizes, path_of
 from vlmtools.errors import BadInput, CannotAttach
 from vlmtools.families._cache import given_cache
 from vlmtools.families._probe import anatomy, image_token
+from vlmtools.families._refuse import refuse_encoded
 
 
 def pool_tokens(tokens: Float[Tensor, "frame patch dim"], n: int) -> Float[Tensor, "frame pooled dim"]:
@@ -177,6 +179,7 @@ class CrossLMM(Adapter):
             layer: Its cross-attentions.
         """
         if site.name == next(iter(self.sizes)):
+            yield InForward(host)
             yield host.register_forward_pre_hook(self._prompt, with_kwargs=True)
             parent, name, _ = seat(host)
             yield parent.get_submodule(name).register_forward_hook(self._pictures)
@@ -192,6 +195,7 @@ class CrossLMM(Adapter):
         yield site.module.register_forward_pre_hook(read, with_kwargs=True)
 
     def _prompt(self, host: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        refuse_encoded(kwargs, self.name)
         ids = args[0] if args else kwargs.get("input_ids")
         cache = given_cache(kwargs)
         if cache is None or cache.get_seq_length() == 0:

@@ -19,9 +19,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vlmtools.adapters._host import SEATS, seat
+from vlmtools.adapters._pictures import InForward
 from vlmtools.adapters.base import Adapter, Handle, Site, Sizes
 from vlmtools.errors import BadInput, CannotAttach
 from vlmtools.families._probe import image_token
+from vlmtools.families._refuse import refuse_encoded
 
 
 class _Levels(nn.Module):
@@ -104,6 +106,7 @@ class HicaVqa(Adapter):
         words: Any = host.get_input_embeddings()
 
         def hear(_: nn.Module, __: Any, kwargs: Any) -> None:
+            refuse_encoded(kwargs, self.name)
             ids, labels, mask = (kwargs.get(k) for k in ("input_ids", "labels", "attention_mask"))
             self.question, self.read = None, None
             if ids is None:
@@ -122,6 +125,7 @@ class HicaVqa(Adapter):
             changed: Tensor = fused if output.dim() == 3 else fused[0]
             return changed
 
+        yield InForward(host)
         yield host.register_forward_pre_hook(hear, with_kwargs=True)
         yield site.module.register_forward_hook(change)
 

@@ -131,3 +131,24 @@ def test_a_host_compiled_after_attaching_follows_the_part(name: str) -> None:
         torch.testing.assert_close(answer(compiled, inputs), answer(model, inputs), rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(answer(compiled, inputs), before, rtol=1e-4, atol=1e-4)
     torch.compiler.reset()
+
+
+@every
+def test_generate_computes_what_forward_passes_compute_also_after_another_batch(name: str) -> None:
+    model, inputs = host(name)
+    if not hasattr(model, "generate") or "input_ids" not in inputs:
+        pytest.skip("the host does not generate")
+    options: Any = {"do_sample": False, "return_dict_in_generate": True, "output_logits": True}
+    with made(name).attach(model) as part:
+        shake(part, model)
+        for n in (3, 1):
+            batch = {key: torch.cat([one] * n) for key, one in inputs.items()}
+            made_up = model.generate(**batch, max_new_tokens=3, min_new_tokens=3, **options)
+            ids, n_prompt = made_up.sequences[:, :-1], batch["input_ids"].shape[1]
+            labels = ids.clone()
+            labels[:, :n_prompt] = -100  # tells those that ask which words are the question
+            whole = model(
+                **{**batch, "input_ids": ids, "attention_mask": torch.ones_like(ids)}, labels=labels
+            )
+            steps = torch.stack(made_up.logits, 1)
+            torch.testing.assert_close(steps, whole.logits[:, -3:], rtol=1e-3, atol=1e-4)
