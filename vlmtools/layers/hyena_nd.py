@@ -1,7 +1,8 @@
 """Hyena in two dimensions: long convolutions over the picture between gates, in the place of attention.
 
 Reference: arXiv:2309.13600; no program is public. Of the ways the paper describes, the one here writes a filter from
-both coordinates at once and looks in all directions. The one-dimensional operator is `hyena.py`.
+both coordinates at once and looks in all directions. The one-dimensional operator is `hyena.py`; the network is
+`backbones/hyena_vit.py`.
 """
 
 import torch

@@ -1,6 +1,6 @@
 """Strip self-attention: queries and keys have few channels, keys and values few positions.
 
-Reference: arXiv:2505.22195; no program is public. Only the attention is here: sizes of the networks are not known.
+Reference: arXiv:2505.22195; no program is public. The network is `backbones/s2aformer.py`.
 """
 
 from jaxtyping import Float
