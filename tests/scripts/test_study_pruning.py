@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from places import ROOT
 
+from vlmtools import registry
 from vlmtools.benchmarks._evaluation import Evaluation
 from vlmtools.benchmarks.base import Row
 from vlmtools.report._study import Column, small_multiples
@@ -67,8 +68,21 @@ def test_random_is_the_mean_of_its_seeds(script: ModuleType) -> None:
 def test_what_is_run_follows_the_registry_and_what_is_typed(script: ModuleType) -> None:
     every = script.methods([], 2)
     assert every["random"] == ("random:seed=0", "random:seed=1") and every["hiprune"] == ("hiprune",)
+    assert every.keys() > {*registry.names("vlmtools.pruning")}, "variants come on top"
     assert script.methods(["grid:positions=original"], 3) == {
         "grid:positions=original": ("grid:positions=original",)
+    }
+
+
+def test_positions_are_added_to_what_is_run_but_not_to_its_name(script: ModuleType) -> None:
+    found = script.methods(
+        ["grid", "hiprune:fill=diverse", "cdpruner:positions=renumber", "random"], 1, "original"
+    )
+    assert found == {
+        "grid": ("grid:positions=original",),
+        "hiprune:fill=diverse": ("hiprune:fill=diverse,positions=original",),
+        "cdpruner:positions=renumber": ("cdpruner:positions=renumber",),
+        "random": ("random:seed=0,positions=original",),
     }
 
 
