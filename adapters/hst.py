@@ -179,10 +179,13 @@ class Hst(Adapter):
         """Take over side network, bridges and meta tokens under the authors' names.
 
         Args:
-            state: Official parameter name → tensor; what belongs to the backbone is passed over.
+            state: Official parameter name → tensor; what belongs to the backbone, or to blocks that no stage reads, is
+                passed over.
         """
         parts = {"m_", "T_", "he", "fc"}
-        own = {n: t for n, t in state.items() if n[:2] in parts and not n.startswith("m_embeddings")}
+        unread = tuple(f"m_proj_norm{n + 1}." for n in range(len(self.sizes), _n_blocks(state)))
+        passed = ("m_embeddings", *unread)
+        own = {n: t for n, t in state.items() if n[:2] in parts and not n.startswith(passed)}
         self.layers["side"].load_state_dict(translated(own, OFFICIAL_NAMES))
         for index, name in enumerate(self.sizes):
             tokens = self.layers[name.replace(".", "-")].get_parameter("tokens")
@@ -192,3 +195,8 @@ class Hst(Adapter):
     def tiny(cls) -> Self:
         """Two stages of one block."""
         return cls(channels=(4, 8), heads=(2, 2))
+
+
+def _n_blocks(state: Mapping[str, Tensor]) -> int:
+    """Blocks of the authors' backbone: each has meta tokens."""
+    return sum(name.startswith("m_embeddings.") for name in state)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from vlmtools.adapters.base import Adapter, Handle, Site, Sizes
 from vlmtools.errors import BadInput, CannotAttach
-from vlmtools.layers.kronecker_template import bottleneck, grown, template
+from vlmtools.layers.kronecker_template import Activation, bottleneck, grown, template
 
 MLPS = ("mlp", "feed_forward", "ffn")
 """What the MLP of a block is called."""
@@ -34,9 +34,11 @@ class _Kernels(nn.Module):
 class _Hyper(nn.Module):
     """Two linear hypernetworks per template size; all tasks, layers and positions share them."""
 
-    def __init__(self, shapes: Sequence[tuple[int, int]], n_tasks: int, n_embed: int, rank: int) -> None:
+    def __init__(
+        self, shapes: Sequence[tuple[int, int]], n_tasks: int, n_embed: int, rank: int, kernel_first: bool
+    ) -> None:
         super().__init__()
-        self.rank = rank
+        self.rank, self.kernel_first = rank, kernel_first
         self.tasks = nn.Parameter(torch.randn(n_tasks, n_embed))
         spread = (2 * n_embed) ** -0.5
         self.left = nn.ParameterDict(
@@ -49,7 +51,7 @@ class _Hyper(nn.Module):
     def forward(self, task: int, place: _Kernels, shape: tuple[int, int], which: int) -> Tensor:
         size, embedding = f"{shape[0]}x{shape[1]}", torch.cat([self.tasks[task], place.embedding[which]])
         small = template(embedding, self.left[size], self.right[size], self.rank)
-        return grown(small, place.kernels[task, which])
+        return grown(small, place.kernels[task, which], self.kernel_first)
 
 
 @dataclass(eq=False, repr=False)
@@ -65,6 +67,8 @@ class Polyhistor(Adapter):
         n_embed: Width of the embeddings of tasks and places.
         lite: True grows templates of the smallest width by kernels; False has hypernetworks for every width.
         scale: Size of the kernels at the smallest width when `lite`; 1 makes the template as wide as that.
+        activation: Inside the bottleneck.
+        kernel_first: The product is kernel ⊗ template; False turns it round. The paper shows neither order.
     """
 
     starts_neutral = True
@@ -77,6 +81,8 @@ class Polyhistor(Adapter):
     n_embed: int = 64
     lite: bool = True
     scale: int = 1
+    activation: Activation = "gelu"
+    kernel_first: bool = True
 
     def check(self) -> None:
         """Counts from 1, and a task that exists."""
@@ -144,7 +150,7 @@ class Polyhistor(Adapter):
     def shared(self, sizes: Mapping[str, Sizes]) -> Mapping[str, nn.Module]:
         """The hypernetworks."""
         shapes = sorted({(one["d"], one["n"]) for one in sizes.values()})
-        return {"hyper": _Hyper(shapes, self.n_tasks, self.n_embed, self.rank)}
+        return {"hyper": _Hyper(shapes, self.n_tasks, self.n_embed, self.rank, self.kernel_first)}
 
     def weights(self, place: str, task: int) -> tuple[Tensor, Tensor]:
         """The bottleneck of one place for one task: down and up, both (width, bottleneck).
@@ -178,7 +184,7 @@ class Polyhistor(Adapter):
         def change(_: nn.Module, __: Any, output: Any) -> Any:
             x = output[0] if isinstance(output, tuple) else output
             down, up = self.weights(site.name, self.task)
-            y = bottleneck(x, down.to(x), up.to(x))
+            y = bottleneck(x, down.to(x), up.to(x), self.activation)
             return (y, *output[1:]) if isinstance(output, tuple) else y
 
         yield site.module.register_forward_hook(change)

@@ -1,6 +1,7 @@
 """One golden case: a json with the settings and a safetensors with every number."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,17 @@ def read(path: Path) -> Case:
     tensors = path.with_suffix(".safetensors")
     found = load_file(tensors) if tensors.is_file() else {}
     return Case(path, json.loads(path.read_text(encoding="utf-8")), found)
+
+
+def known(config: Mapping[str, Any], keys: str) -> None:
+    """Fail where a case has a setting that its test knows nothing about, which might mean another computation.
+
+    Args:
+        config: Settings of the case.
+        keys: The settings the test uses, or knows to be plain from the shapes, with spaces between.
+    """
+    strange = sorted(set(config) - set(keys.split()))
+    assert not strange, f"this test knows nothing of {', '.join(strange)}; it knows: {keys}"
 
 
 def same_value(ours: Tensor, theirs: Tensor) -> None:

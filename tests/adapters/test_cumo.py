@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 from golden_files import close, golden, read
+from golden_tensors import known
 
 from vlmtools.adapters._tiny import llava
 from vlmtools.adapters.cumo import Cumo
@@ -17,6 +18,10 @@ def test_a_tower_with_experts_gives_the_authors_states_and_losses(path: Path) ->
 
     case = read(path)
     c = case.config
+    known(
+        c,
+        "heads hidden_act hidden_size image_size intermediate_size layers num_experts num_selected patch_size",
+    )
     tower = CLIPVisionModel(
         CLIPVisionConfig(
             hidden_size=c["hidden_size"], intermediate_size=c["intermediate_size"], num_hidden_layers=c["layers"],
@@ -25,8 +30,8 @@ def test_a_tower_with_experts_gives_the_authors_states_and_losses(path: Path) ->
         )
     ).eval()  # fmt: skip
     plain = {k: v for k, v in case.state.items() if ".experts." not in k and ".gate." not in k}
-    known = {name.removeprefix("vision_model."): name for name in tower.state_dict()}
-    assert not tower.load_state_dict({known[k]: v for k, v in plain.items()}, strict=False).unexpected_keys
+    ours = {name.removeprefix("vision_model."): name for name in tower.state_dict()}
+    assert not tower.load_state_dict({ours[k]: v for k, v in plain.items()}, strict=False).unexpected_keys
     with Cumo(n_experts=c["num_experts"], n_chosen=c["num_selected"]).attach(tower) as cumo:
         for i, layer in enumerate(cumo.layers.values()):
             layer.load_official(case.state, f"encoder.layers.{i}.")

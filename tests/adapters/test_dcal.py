@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from golden_tensors import read, same_value
+from golden_tensors import known, read, same_value
 from places import cases, golden_roots
 from torch import Tensor
 
@@ -17,6 +17,7 @@ from vlmtools.adapters.dcal import Dcal
 @pytest.mark.parametrize("path", cases(golden_roots(), "adapters/derived-dcal/*.json"))
 def test_the_formulas_give_the_derived_numbers(path: Path) -> None:
     case = read(path)
+    known(case.config, "batch dim layers patches ratio top_R")
     rolled = None
     for index in range(case.config["layers"]):
         rolled = dcal.rollout(rolled, case[f"attn{index}"])

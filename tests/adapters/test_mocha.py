@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 from golden_files import close, close_grad, golden, read
+from golden_tensors import known
 from torch import Tensor
 
 from vlmtools.adapters._hga import group_attention
@@ -21,6 +22,7 @@ def _edge_count(sizes: list[int], k: int, intra: float) -> int:
 def test_the_connector_gives_the_authors_values_losses_and_gradients(path: Path) -> None:
     case = read(path)
     config = case.config
+    known(config, "channels mm_channels num_experts num_selected")
     connector = Mocha(
         d_in=config["mm_channels"], d_out=config["channels"], n_experts=config["num_experts"],
         n_chosen=config["num_selected"],
@@ -49,6 +51,7 @@ def test_the_connector_gives_the_authors_values_losses_and_gradients(path: Path)
 def test_group_attention_gives_the_authors_graph_values_and_gradient(path: Path) -> None:
     case = read(path)
     config = case.config
+    known(config, "channels cross_weight feature_scale group_sizes k")
     x = case["features"].clone().requires_grad_()
     mixed = group_attention(x[None], case["group_idx"], config["k"], config["cross_weight"])
     close(mixed.aggregated[0], case["aggregated"], "aggregated")

@@ -4,6 +4,7 @@ import attention_forms
 import pytest
 import torch
 from golden_files import Case, close, close_grad, golden, read
+from golden_tensors import known
 from torch import Tensor
 
 from vlmtools.adapters._tiny import llava
@@ -35,6 +36,7 @@ def _vision(case: Case, x: Tensor, gates: Tensor) -> Tensor:
 @pytest.mark.parametrize("path", golden("moh/vit*.safetensors"))
 def test_the_vision_form_gives_the_authors_values_loss_and_gradients(path: Path) -> None:
     case = read(path)
+    known(case.config, "dim input_resolution num_heads routed_head shared_head sr_ratio window_size")
     layer, x = _gates(case), case["x"].clone().requires_grad_()
     gates, loss = layer(x)
     y = _vision(case, x, gates)
@@ -54,6 +56,7 @@ def test_the_vision_form_gives_the_authors_values_loss_and_gradients(path: Path)
 @pytest.mark.parametrize("path", golden("moh/dit*.safetensors"))
 def test_the_diffusion_form_gives_the_authors_values_and_loss(path: Path) -> None:
     case = read(path)
+    known(case.config, "dim head_dim num_heads qk_norm qkv_bias routed_head shared_head")
     gates, loss = _gates(case)(case["x"])
     y = attention_forms.dit(case.state, case["x"], case.config["num_heads"], gates, case.config["qk_norm"])
     close(y, case["y"], "y")
@@ -66,6 +69,7 @@ def test_the_diffusion_form_gives_the_authors_values_and_loss(path: Path) -> Non
 def test_the_llama_form_gives_the_authors_mask_and_values(path: Path) -> None:
     case = read(path)
     c, state, x = case.config, case.state, case["x"]
+    known(c, "head_dim hidden_size num_heads num_key_value_heads rope_theta routed_head shared_head")
     q, k, v = (
         attention_forms.linear(state, f"{one}_proj", x).unflatten(-1, (-1, c["head_dim"])) for one in "qkv"
     )

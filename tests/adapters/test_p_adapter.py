@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 import torch
 from golden_files import Case, close, close_grad, golden, read
+from golden_tensors import known
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -37,6 +38,11 @@ def _out(case: Case, x: Tensor, residual: Tensor, eps: float) -> Tensor:
 def test_attention_adapters_give_the_authors_values_and_gradients(path: Path) -> None:
     case = read(path)
     c, s = case.config, case.state
+    known(
+        c,
+        "cross dropout hidden_size image_sample_len layer_norm_eps learnable_p mu num_heads num_key num_query p "
+        "reduction_factor",
+    )
     layer = PLayer(
         c["hidden_size"], c["num_heads"], c["reduction_factor"], c["p"], c["mu"], c["learnable_p"], False
     )
@@ -67,6 +73,7 @@ def test_attention_adapters_give_the_authors_values_and_gradients(path: Path) ->
 def test_the_feed_forward_adapter_gives_the_authors_values(path: Path) -> None:
     case = read(path)
     s, c = case.state, case.config
+    known(c, "hidden_size intermediate_size layer_norm_eps reduction_factor")
     layer = Bottleneck(c["hidden_size"], c["reduction_factor"], from_zero=False)
     _load(layer, case)
     ffn = F.linear(case["ffn_hidden"], s["dense.weight"], s["dense.bias"])

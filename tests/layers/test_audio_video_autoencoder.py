@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from golden_tensors import read, same_value
+from golden_tensors import known, read, same_value
 from places import cases, golden_roots
 
 from vlmtools.adapters._official_names import translated
@@ -21,6 +21,11 @@ from vlmtools.layers.audio_video_autoencoder import (
 def test_the_autoencoder_gives_the_authors_numbers(path: Path) -> None:
     case = read(path)
     c = case.config
+    known(
+        c,
+        "audio dec_depth dec_dim enc_depth enc_dim frames fusion_depth heads img_size intermediate mlp_ratio patch "
+        "temperature tubelet",
+    )
     shared = {
         "dim": c["enc_dim"], "depth": c["enc_depth"], "n_heads": c["heads"], "dec_dim": c["dec_dim"],
         "dec_depth": c["dec_depth"], "dec_heads": c["heads"], "fusion_depth": c["fusion_depth"],

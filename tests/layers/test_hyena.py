@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from golden_tensors import read, same_value
+from golden_tensors import known, read, same_value
 from places import cases, golden_roots
 
 from vlmtools.adapters._official_names import translated
@@ -16,6 +16,7 @@ from vlmtools.layers.hyena import OFFICIAL_NAMES, Hyena, causal_convolution
 def test_hyena_gives_the_authors_numbers(path: Path) -> None:
     case = read(path)
     config = case.config
+    known(config, "d_model emb_dim filter_order l_max order")
     n_sine = sum(name.endswith(".freq") for name in case.state)
     operator = Hyena(
         config["d_model"], config["l_max"], config["order"], config["emb_dim"], config["filter_order"], n_sine

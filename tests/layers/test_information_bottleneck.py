@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from golden_tensors import read, same_grad, same_value
+from golden_tensors import known, read, same_grad, same_value
 from places import cases, golden_roots
 
 from vlmtools.adapters._official_names import translated
@@ -16,6 +16,10 @@ from vlmtools.layers.information_bottleneck import OFFICIAL_NAMES, HierarchicalB
 def test_the_bottlenecks_give_the_authors_numbers_and_gradients(path: Path) -> None:
     case = read(path)
     config = case.config
+    known(
+        config,
+        "B0_dim B1_dim X0_dim X1_dim X2_dim drop_prob inter_dim max_sen_len p_beta p_gamma p_lambda",
+    )
     module = HierarchicalBottleneck(
         config["X0_dim"], config["X1_dim"], config["X2_dim"], (config["B0_dim"], config["B1_dim"]),
         config["inter_dim"], config["drop_prob"],

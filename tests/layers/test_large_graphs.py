@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from golden_tensors import read, same_value
+from golden_tensors import known, read, same_value
 from places import cases, golden_roots
 
 from vlmtools.adapters._official_names import translated
@@ -16,6 +16,7 @@ from vlmtools.layers import hypergraph_distillation as hypergraph
 @pytest.mark.parametrize("path", cases(golden_roots(), "adapters/largegt/codebook*.json"))
 def test_the_codebook_moves_as_the_authors_does(path: Path) -> None:
     case = read(path)
+    known(case.config, "decay embedding_dim num_embeddings")
     before = translated(case.under("before."), ema_codebook.OFFICIAL_NAMES)
     book = ema_codebook.EmaCodebook(*before["entries"].shape, decay=case.config["decay"])
     book.load_state_dict(before)
@@ -37,17 +38,32 @@ def test_a_codebook_in_evaluation_does_not_move() -> None:
 def test_the_neighbour_reader_gives_the_authors_numbers(path: Path) -> None:
     case = read(path)
     config = case.config
+    known(config, "hidden_dim input_dim n_layers node_only_readout num_heads seq_len")
     reader = neighbour_reader.NeighbourReader(
-        config["input_dim"], config["hidden_dim"], config["num_heads"], config["n_layers"]
-    )
+        config["input_dim"], config["hidden_dim"], config["num_heads"], config["n_layers"],
+        config["node_only_readout"],
+    )  # fmt: skip
     reader.load_state_dict(translated(case.state, neighbour_reader.OFFICIAL_NAMES))
-    same_value(reader(case["x"]), case["y"])
+    same_value(reader(case["x"]), case["y"].reshape(len(case["x"]), -1))
+
+
+@pytest.mark.parametrize("n_heads", [1, 3])
+def test_the_result_is_as_wide_as_all_heads_and_only_some_neighbours_are_read_if_asked(n_heads: int) -> None:
+    torch.manual_seed(0)
+    reader = neighbour_reader.NeighbourReader(5, 4, n_heads, 2, own_only=True)
+    x = torch.randn(2, 10, 5)
+    assert reader(x).shape == (2, 4 * n_heads)
+    for layer in reader.layers:
+        torch.nn.init.zeros_(layer.out.weight)  # tokens stay by themselves
+    moved = [not torch.equal(reader(x), reader(x + (torch.arange(10) == i)[:, None])) for i in range(10)]
+    assert [i for i, one in enumerate(moved) if one] == [0, 4, 7]
 
 
 @pytest.mark.golden
 @pytest.mark.parametrize("path", cases(golden_roots(), "adapters/lighthgnn/*.json"))
 def test_the_hypergraph_losses_give_the_authors_numbers(path: Path) -> None:
     case = read(path)
+    known(case.config, "noise_level tau")
     level, tau = case.config["noise_level"], case.config["tau"]
     weight, bias = case.state["weight"], case.state["bias"]
     clean, noisy = (

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from golden_tensors import Case, read, same_value
+from golden_tensors import Case, known, read, same_value
 from places import cases, golden_roots
 from torch import Tensor
 
@@ -24,6 +24,7 @@ def _pattern(config: dict[str, Any], sinks_see_all: bool = True) -> Tensor:
 @pytest.mark.parametrize("path", cases(golden_roots(), "adapters/derived-sfattn/*.json"))
 def test_the_pattern_of_sf_attn_is_the_derived_one_bit_by_bit(path: Path) -> None:
     case = read(path)
+    known(case.config, "causal group_size heads seq_len shifted_head_fraction sink_tokens")
     wanted = case["mask"].bool()
     # without an order in the text there are two readings of what sinks see; their rows tell which one is meant
     n_sinks = case.config["sink_tokens"]
@@ -42,8 +43,34 @@ def _s2(case: Case, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 @pytest.mark.parametrize("path", cases(golden_roots(), "adapters/sinklora/s2attn*.json"))
 def test_shifted_sparse_attention_gives_the_authors_numbers(path: Path) -> None:
     case = read(path)
-    mixed = _s2(case, case["q_rope"], case["k_rope"], case["v"]).transpose(1, 2).flatten(2)
+    config = case.config
+    known(
+        config,
+        "group_size group_size_ratio hidden_size num_heads num_key_value_heads rope_theta seq_len shift shifted_heads",
+    )
+    assert config["group_size"] == int(config["seq_len"] * config["group_size_ratio"])
+    assert (config["shift"], config["shifted_heads"]) == (-(config["group_size"] // 2), "second half")
+    q, k, v = (_projected(case, one) for one in "qkv")
+    q, k = (_rotated(one, case["position_ids"], config["rope_theta"]) for one in (q, k))
+    for ours, name in ((q, "q_rope"), (k, "k_rope"), (v, "v")):
+        stored = case[name]
+        same_value(ours.repeat_interleave(stored.shape[1] // ours.shape[1], dim=1), stored)
+    mixed = _s2(case, q, k, v).transpose(1, 2).flatten(2)
     same_value(mixed @ case.state["o_proj.weight"].T, case["y"])
+
+
+def _projected(case: Case, kind: str) -> Tensor:
+    width = case.config["hidden_size"] // case.config["num_heads"]
+    return (case["x"] @ case.state[f"{kind}_proj.weight"].T).unflatten(-1, (-1, width)).transpose(1, 2)
+
+
+def _rotated(x: Tensor, positions: Tensor, theta: float) -> Tensor:
+    half = x.shape[-1] // 2
+    angle = positions[:, None, :, None] / theta ** (torch.arange(half) / half)
+    first, second = x.split(half, dim=-1)
+    return torch.cat(
+        [first * angle.cos() - second * angle.sin(), second * angle.cos() + first * angle.sin()], -1
+    )
 
 
 @pytest.mark.golden
@@ -97,6 +124,7 @@ def test_sinks_of_an_encoder_see_all_or_their_group_and_each_other() -> None:
 @pytest.mark.parametrize("path", cases(golden_roots(), "adapters/sinklora/h2o_local_mask*.json"))
 def test_the_heavy_hitter_mask_is_the_authors(path: Path) -> None:
     case = read(path)
+    known(case.config, "heavy_budget")
     budget = case.config["heavy_budget"]
     mask = heavy.heavy_mask(case["scores"], budget)
     assert torch.equal(mask, case["mask"].bool())
@@ -115,6 +143,7 @@ def test_no_query_sees_more_than_the_budget_and_all_see_themselves() -> None:
 def test_the_cache_keeps_the_keys_that_the_authors_keeps(path: Path) -> None:
     case = read(path)
     config = case.config
+    known(config, "batch head_dim heads hh_size recent_size steps")
     cache = heavy.HeavyHitterCache(config["hh_size"], config["recent_size"])
     for step in range(config["steps"]):
         here = case.under(f"step{step}.")

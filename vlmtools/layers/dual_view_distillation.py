@@ -160,26 +160,34 @@ def teacher_perception(
     return unit_distance(as_map(last_stage(projected)), teacher.detach())
 
 
-def cosine_transform(x: Float[Tensor, "*batch height width"]) -> Float[Tensor, "*batch height width"]:
-    """Two-dimensional cosine transform of the second kind, without normalisation; for other bands than the mean.
+def cosine_transform(
+    x: Float[Tensor, "*batch height width"], orthonormal: bool = False
+) -> Float[Tensor, "*batch height width"]:
+    """Two-dimensional cosine transform of the second kind; for other bands than the mean.
 
     Args:
         x: Maps.
+        orthonormal: Scale it so that lengths are kept; False leaves it as the sums are.
     """
-    return _cosines(x.shape[-2], x) @ x @ _cosines(x.shape[-1], x).T
+    rows, columns = (_cosines(n, x, orthonormal) for n in x.shape[-2:])
+    return rows @ x @ columns.T
 
 
-def inverse_cosine_transform(x: Float[Tensor, "*batch height width"]) -> Float[Tensor, "*batch height width"]:
+def inverse_cosine_transform(
+    x: Float[Tensor, "*batch height width"], orthonormal: bool = False
+) -> Float[Tensor, "*batch height width"]:
     """Undo `cosine_transform`.
 
     Args:
         x: Coefficients.
+        orthonormal: As they were made.
     """
-    rows, columns = (torch.linalg.inv(_cosines(n, x)) for n in x.shape[-2:])
+    rows, columns = (torch.linalg.inv(_cosines(n, x, orthonormal)) for n in x.shape[-2:])
     undone: Tensor = rows @ x @ columns.T
     return undone
 
 
-def _cosines(n: int, like: Tensor) -> Tensor:
+def _cosines(n: int, like: Tensor, orthonormal: bool) -> Tensor:
     step = torch.arange(n, device=like.device, dtype=torch.float64)
-    return (2 * torch.cos(torch.pi * step[:, None] * (2 * step + 1) / (2 * n))).to(like.dtype)
+    sums = 2 * torch.cos(torch.pi * step[:, None] * (2 * step + 1) / (2 * n))
+    return (F.normalize(sums, dim=1) if orthonormal else sums).to(like.dtype)

@@ -6,10 +6,14 @@ all, no biases and separate layer embeddings for each position and projection ar
 Reference: Polyhistor, NeurIPS 2022, arXiv:2210.03265.
 """
 
+from typing import Literal
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
+
+Activation = Literal["gelu", "relu"]
 
 
 def template(
@@ -41,13 +45,18 @@ def grown(template: Float[Tensor, "d n"], kernel: Float[Tensor, "s s"], kernel_f
 
 
 def bottleneck(
-    x: Float[Tensor, "*batch d"], down: Float[Tensor, "d n"], up: Float[Tensor, "d n"]
+    x: Float[Tensor, "*batch d"],
+    down: Float[Tensor, "d n"],
+    up: Float[Tensor, "d n"],
+    activation: Activation = "gelu",
 ) -> Float[Tensor, "*batch d"]:
-    """Add up(GELU(down(x))) to x, without biases.
+    """Add up(activation(down(x))) to x, without biases.
 
     Args:
         x: States.
         down: To the bottleneck.
         up: Back, written as wide as `down`; zeros change nothing.
+        activation: In between.
     """
-    return x + F.gelu(x @ down) @ up.T
+    inner = x @ down
+    return x + (F.gelu(inner) if activation == "gelu" else F.relu(inner)) @ up.T

@@ -22,7 +22,7 @@ OFFICIAL_NAMES: tuple[tuple[str, str | None], ...] = (
 
 
 class _Layer(nn.Module):
-    """Pre-norm attention whose output is `widen` times as wide as its input."""
+    """Pre-norm attention; its heads stand side by side in the output, which is as wide as all of them."""
 
     def __init__(self, dim: int, wide: int, n_heads: int) -> None:
         super().__init__()
@@ -47,14 +47,17 @@ class NeighbourReader(nn.Module):
 
     Args:
         d_in: Width of the tokens.
-        dim: Hidden width; the result is twice as wide.
+        dim: Hidden width, and that of each head; the result is `n_heads` times as wide.
         n_heads: Attention heads.
-        n_layers: Layers; every one after the first keeps the doubled width.
+        n_layers: Layers; those after the first take the heads' joint width. The authors' module runs with more than
+            one only where `n_heads` is 1.
+        own_only: Read every third token after the node's first three neighbours, as the authors' `node_only_readout`
+            does: a sampled node brings its own features and two kinds of context. False reads all.
     """
 
-    def __init__(self, d_in: int, dim: int, n_heads: int, n_layers: int = 1) -> None:
+    def __init__(self, d_in: int, dim: int, n_heads: int, n_layers: int = 1, own_only: bool = False) -> None:
         super().__init__()
-        wide = 2 * dim
+        wide, self.own_only = n_heads * dim, own_only
         self.embed = nn.Linear(d_in, dim)
         self.layers = nn.ModuleList(
             _Layer(dim if index == 0 else wide, wide, n_heads) for index in range(n_layers)
@@ -71,7 +74,7 @@ class NeighbourReader(nn.Module):
         for layer in self.layers:
             x = layer(x)
         x = self.norm(x)
-        node, rest = x[:, :1], x[:, 1:]
+        node, rest = x[:, :1], x[:, 4::3] if self.own_only else x[:, 1:]
         share = self.score(torch.cat([node.expand_as(rest), rest], dim=-1)).softmax(dim=1)
         read: Tensor = node[:, 0] + (share * rest).sum(dim=1)
         return read
