@@ -8,11 +8,16 @@ from vlmtools.types import Json
 if TYPE_CHECKING:
     from vlmtools.benchmarks._evaluation import Evaluation
     from vlmtools.benchmarks.base import Benchmark
+    from vlmtools.engine.base import Engine
     from vlmtools.evaluate.scoring import Judged
 
 
 def judged_by(
-    benchmark: "Benchmark", judge_model: str | None, out: Path | None, **model: Any
+    benchmark: "Benchmark",
+    judge_model: str | None,
+    out: Path | None,
+    engine: "Engine | None" = None,
+    **model: Any,
 ) -> "Judged | None":
     """What fills in a judge's verdicts; None when no judge is named.
 
@@ -20,6 +25,7 @@ def judged_by(
         benchmark: Who asks.
         judge_model: What the user typed.
         out: Folder of the run; verdicts are kept in its folder `judge`.
+        engine: Where the judge is asked; None is in this process.
         model: Options of local models and servers.
 
     Raises:
@@ -34,7 +40,8 @@ def judged_by(
     if not benchmark.judge:
         raise BadInput(f"{benchmark.name} is scored by a rule and asks no judge. Leave --judge-model out.")
     responder = resolve([judge_model], model=model)[0]
-    return asking(benchmark, responder, (out or Path("runs") / f"judge-{benchmark.name}") / "judge")
+    folder = (out or Path("runs") / f"judge-{benchmark.name}") / "judge"
+    return asking(benchmark, responder, folder, engine=engine)
 
 
 def write_dump(path: Path, found: "Evaluation") -> None:

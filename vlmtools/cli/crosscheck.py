@@ -81,6 +81,12 @@ def crosscheck(
         list[str] | None,
         opt.option(JUDGE, "--evidence", help="Only this source is evidence; again for more."),
     ] = None,
+    panel: Annotated[
+        int,
+        opt.option(
+            JUDGE, "--panel", min=0, help="Models that judge each other, dealt anew per item; 0: everybody."
+        ),
+    ] = 0,
     unit: Annotated[
         str, opt.option(JUDGE, "--unit", help="sentence, object, or auto: what the judge wants.")
     ] = "auto",
@@ -185,6 +191,7 @@ def crosscheck(
         average=average,  # type: ignore[arg-type]
         include_self=include_self or paper,
         evidence=tuple(evidence or ()),
+        panel=panel,
         unit=unit,  # type: ignore[arg-type]
         min_tokens=min_tokens,
         draws=draws,

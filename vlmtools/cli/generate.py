@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from vlmtools.answers import AnswerRow
+    from vlmtools.engine.base import Engine
     from vlmtools.store.rows import RowFile
     from vlmtools.types import Decoding, Responder, Sample
 
@@ -59,6 +60,11 @@ def generate(
     dtype: opt.Dtype = "auto",
     batch_size: opt.BatchSize = None,
     concurrency: opt.Concurrency = None,
+    engine: opt.Engine = "local",
+    workers: opt.Workers = None,
+    gpus_per_worker: opt.GpusPerWorker = None,
+    cpus_per_worker: opt.CpusPerWorker = 1.0,
+    block: opt.Block = None,
     trust_remote_code: opt.TrustRemoteCode = False,
     offline: Annotated[bool, opt.option(RUN, "--offline", help="Never reach the network.")] = False,
     out: Annotated[
@@ -78,6 +84,7 @@ def generate(
     writes what `vlmtools crosscheck mine.jsonl others.jsonl` ranks.
     """
     from vlmtools.answers import URLS, wanted_samples
+    from vlmtools.engine.spec import open_engine
     from vlmtools.types import Decoding
 
     samples = wanted_samples(images or [], items, prompt)[:limit]
@@ -96,11 +103,18 @@ def generate(
     }
     responder = _responder(model, patch or [], patch_file or [], options, temperature)
     alone = len(samples) == 1 and items is None and out is None
-    asking = _Asking(responder, samples, decoding, n)
-    try:
-        asking.one(stream, json_) if alone else asking.many(out, json_)
-    finally:
-        responder.close()
+    with open_engine(
+        engine,
+        workers=workers,
+        gpus_per_worker=gpus_per_worker,
+        cpus_per_worker=cpus_per_worker,
+        block=block,
+    ) as made:
+        asking = _Asking(responder, samples, decoding, n, made)
+        try:
+            asking.one(stream, json_) if alone else asking.many(out, json_)
+        finally:
+            responder.close()
 
 
 def _responder(
@@ -133,11 +147,17 @@ class _Asking:
     """One command line: who is asked what, and how often."""
 
     def __init__(
-        self, responder: "Responder", samples: "Sequence[Sample]", decoding: "Decoding", n: int
+        self,
+        responder: "Responder",
+        samples: "Sequence[Sample]",
+        decoding: "Decoding",
+        n: int,
+        engine: "Engine",
     ) -> None:
         from vlmtools.answers import row_keys
 
         self.responder, self.samples, self.decoding, self.n = responder, samples, decoding, n
+        self.engine = engine
         self.keys = row_keys(responder, samples, decoding, n)
 
     def one(self, stream: bool | None, as_json: bool) -> None:
@@ -198,7 +218,15 @@ class _Asking:
     def _rows(self, known: Any) -> "Iterator[AnswerRow]":
         from vlmtools.answers import ask
 
-        return ask(self.responder, self.samples, self.decoding, self.n, keys=self.keys, known=known)
+        return ask(
+            self.responder,
+            self.samples,
+            self.decoding,
+            self.n,
+            keys=self.keys,
+            known=known,
+            engine=self.engine,
+        )
 
     def _run(self, known: Any, put: "Callable[[AnswerRow], object]", where: str) -> "Counter[str]":
         from vlmtools.cli._screen import progress

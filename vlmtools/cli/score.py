@@ -35,6 +35,11 @@ def score(
         Path | None, opt.option(opt.OUT, "--out", "-o", help="Folder for evaluation.json and report.html.")
     ] = None,
     json_: opt.AsJson = False,
+    engine: opt.Engine = "local",
+    workers: opt.Workers = None,
+    gpus_per_worker: opt.GpusPerWorker = None,
+    cpus_per_worker: opt.CpusPerWorker = 1.0,
+    block: opt.Block = None,
 ) -> None:
     """Score answers on a benchmark, by the official rule unless --protocol says otherwise.
 
@@ -42,16 +47,25 @@ def score(
     """
     from vlmtools.benchmarks.base import load_benchmark
     from vlmtools.cli._evaluated import judged_by, show, write_dump
+    from vlmtools.engine.spec import open_engine
     from vlmtools.evaluate.scoring import Scoring, score_file
     from vlmtools.report.evaluation import write_outputs
 
     benchmark = load_benchmark(bench, protocol=protocol)
-    judged = judged_by(benchmark, judge_model, out)
-    setting = Scoring(id_field, text_field, partial, level, bootstrap, seed, judged)
-    record = {"command": shlex.join(["vlmtools", *sys.argv[1:]])}
-    found = score_file(
-        answers, benchmark, data, baseline=baseline, limit=limit, setting=setting, record=record
+    made = open_engine(
+        engine,
+        workers=workers,
+        gpus_per_worker=gpus_per_worker,
+        cpus_per_worker=cpus_per_worker,
+        block=block,
     )
+    record = {"command": shlex.join(["vlmtools", *sys.argv[1:]])}
+    with made:
+        judged = judged_by(benchmark, judge_model, out, made)
+        setting = Scoring(id_field, text_field, partial, level, bootstrap, seed, judged)
+        found = score_file(
+            answers, benchmark, data, baseline=baseline, limit=limit, setting=setting, record=record
+        )
     if dump is not None:
         write_dump(dump, found)
     if out is not None:

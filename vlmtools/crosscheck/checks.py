@@ -45,6 +45,23 @@ def check_settings(setting: "CrossCheck") -> None:
             "--weights em estimates a share of claims, not a mean over items. Leave out --average macro, or use "
             "--weights uniform."
         )
+    _check_panel(setting)
+
+
+def _check_panel(setting: "CrossCheck") -> None:
+    if not setting.panel:
+        return
+    least = 3 if setting.weighting == "em" else 2
+    if setting.panel < least:
+        raise BadInput(
+            f"--panel {setting.panel}: with --weights {setting.weighting} at least {least} models must judge each "
+            "other, or nobody can tell who is right. Give a larger panel, or 0 for everybody."
+        )
+    if setting.mode in ("self", "ref") or setting.evidence:
+        raise BadInput(
+            "--panel deals the sources into groups that judge each other, which --mode self, --mode ref and --evidence "
+            "leave no room for. Leave one out."
+        )
 
 
 def _known(name: str, given: Any, known: tuple[str, ...]) -> None:

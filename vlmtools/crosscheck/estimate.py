@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 
 from vlmtools.crosscheck import latent
 from vlmtools.crosscheck.arrays import VoteArrays
+from vlmtools.crosscheck.panels import deal
 from vlmtools.crosscheck.score import item_scores, rank_ranges, resampled_scores, scores, sensitivity
 from vlmtools.crosscheck.table import ClaimTable
 from vlmtools.crosscheck.voting import Subject, Votes
@@ -57,6 +58,8 @@ class Book:
         subjects: Answers and claims of every target.
         votes: What the judge said.
         own_support: Support of a model's own claim by itself when it has no samples to be checked against.
+        panel: Models that judge each other about an item; 0 is everybody.
+        seed: Of the deal.
     """
 
     items: tuple[str, ...]
@@ -65,6 +68,8 @@ class Book:
     subjects: Mapping[str, Subject]
     votes: Votes
     own_support: float = 1.0
+    panel: int = 0
+    seed: int = 0
 
     def support(self, item: str, target: str, evidence: str) -> list[float] | None:
         """Mean support of each claim over the evidence model's passages; None where nobody voted."""
@@ -92,8 +97,8 @@ class Book:
         """Claims as rows.
 
         Args:
-            shared: True when equal claims of several models about one item are one row (objects); False when every
-                claim is its own (sentences).
+            shared: True when equal claims of several models about one item are one row (objects), in each panel that
+                judged them; False when every claim is its own (sentences).
         """
         rows: dict[tuple[int, str, int, int], dict[int, float]] = {}
         said: dict[tuple[int, str, int, int], dict[int, float]] = {}
@@ -101,14 +106,19 @@ class Book:
             for i, item in enumerate(self.items):
                 claims = self.subjects[target].claims.get(item, ())
                 supports = self._supports(item, target)
+                # Within a panel everybody was asked about everything; across panels nobody was.
+                panel = self._panel(item, target) if shared else 0
                 for c, claim in enumerate(claims):
-                    key = (i, claim.text, -1, -1) if shared else (i, claim.text, t, c)
+                    key = (i, claim.text, -1 - panel, -1) if shared else (i, claim.text, t, c)
                     mentions = rows.setdefault(key, {})
                     mentions[t] = mentions.get(t, 0.0) + 1.0
                     known = said.setdefault(key, {})
                     known.setdefault(t, self.own_support)
                     known.update({model: support[c] for model, support in supports.items()})
         return _as_table(self.targets, len(self.items), rows, said, shared)
+
+    def _panel(self, item: str, target: str) -> int:
+        return deal(item, self.targets, self.panel, self.seed)[target] if self.panel else 0
 
     def _supports(self, item: str, target: str) -> dict[int, list[float]]:
         each = {index: self.support(item, target, name) for index, name in enumerate(self.targets)}
@@ -238,16 +248,15 @@ def _row_scores(
 ) -> ClaimScores:
     """Read each answer's claims back from the rows, in the order `Book.table` wrote them."""
     found: ClaimScores = {}
-    if shared:
-        score = {
-            (int(i), table.kinds[k]): float(s)
-            for i, k, s in zip(table.item, table.kind, per_claim, strict=True)
-        }
+    score: dict[tuple[int, str, int], float] = {}
+    if shared:  # a model's row is the one of its panel, which it mentions itself
+        for r, m in zip(*np.nonzero(table.mentions), strict=True):
+            score[int(table.item[r]), table.kinds[table.kind[r]], int(m)] = float(per_claim[r])
     rows = iter(per_claim.tolist())
-    for target in book.targets:
+    for t, target in enumerate(book.targets):
         for i, item in enumerate(book.items):
             claims = book.subjects[target].claims.get(item, ())
-            found[item, target] = [score[i, claim.text] if shared else next(rows) for claim in claims]
+            found[item, target] = [score[i, claim.text, t] if shared else next(rows) for claim in claims]
     return found
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from vlmtools.crosscheck.collect import wanted
 from vlmtools.crosscheck.judges.base import Judge
+from vlmtools.crosscheck.panels import n_pairs
 from vlmtools.crosscheck.rounds import pairs
 from vlmtools.crosscheck.run import CrossCheck
 from vlmtools.crosscheck.sources import find_evidence
@@ -209,6 +210,11 @@ def _counted_votes(
     return Step(f"votes by {judge.name}", total, n_calls, n_calls * per_call, n_calls * TOKENS_PER_VERDICT)
 
 
+def _share(setting: CrossCheck, n_models: int) -> float:
+    """Share of the pairs of models that judge each other about an item."""
+    return n_pairs(n_models, setting.panel) / n_pairs(n_models, 0) if setting.panel else 1.0
+
+
 def _votes(
     setting: CrossCheck, sources: Sequence[Responder], samples: Sequence[Sample], chars: float
 ) -> list[Step]:
@@ -220,13 +226,12 @@ def _votes(
     if setting.mode == "implicit":
         chosen = find_evidence(setting.evidence, names) or tuple(names)
         eyes = [s.name for s in sources if s.name in chosen and not isinstance(s, Recorded)]
-        n_questions = len(samples) * sum(
-            target != eye or setting.include_self for target in names for eye in eyes
-        )
+        asked = sum(target != eye or setting.include_self for target in names for eye in eyes)
+        n_questions = len(samples) * _share(setting, len(names)) * asked
         per_call = TOKENS_PER_IMAGE + 60.0
     else:
-        n_pairs = len(names) if setting.mode == "ref" else len(pairs(setting, names))
-        n_questions = len(samples) * n_pairs * max(1, setting.draws.n_samples)
+        asked = len(names) if setting.mode == "ref" else len(pairs(setting, names))
+        n_questions = len(samples) * _share(setting, len(names)) * asked * max(1, setting.draws.n_samples)
         per_call = chars / CHARS_PER_TOKEN + 60.0
     calls = round(n_questions * CLAIMS_PER_ANSWER)
     return [

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from vlmtools.crosscheck.budget import Budget, Metered
 from vlmtools.crosscheck.judges.base import Judge
+from vlmtools.crosscheck.panels import together
 from vlmtools.crosscheck.sources import find_evidence
 from vlmtools.crosscheck.voting import Subject, VoteCall, cross_calls, media_calls, reference_calls
 from vlmtools.errors import BadInput
@@ -47,8 +48,8 @@ def rounds(
     elif setting.mode == "implicit":
         yield from _implicit(setting, judge, sources, targets, samples, budget)
     else:
-        wanted = pairs(setting, tuple(targets))
-        yield paid, list(cross_calls(paid, targets, samples, wanted)), f"votes by {judge.name}"
+        wanted, same = pairs(setting, tuple(targets)), together(tuple(targets), setting.panel, setting.seed)
+        yield paid, list(cross_calls(paid, targets, samples, wanted, same)), f"votes by {judge.name}"
 
 
 def _implicit(
@@ -72,7 +73,8 @@ def _implicit(
         )
     for source in eyes:
         looking = _metered(replace(judge, responder=source), budget)  # type: ignore[type-var]
-        calls = list(media_calls(looking, source.name, targets, samples, not setting.include_self))
+        same = together(tuple(targets), setting.panel, setting.seed)
+        calls = list(media_calls(looking, source.name, targets, samples, not setting.include_self, same))
         yield looking, calls, f"votes by {source.name}"
 
 

@@ -1,14 +1,13 @@
 """Stage two of a crosscheck: every claim is put to every passage of evidence, and the votes are stored."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from vlmtools.crosscheck.collect import ByItem, Progress, Stored, Tally, missing_chunks, reporter, silent
-from vlmtools.crosscheck.judges.base import Claim, Judge, Question, Vote
-from vlmtools.engine.answering import absolute
+from vlmtools.crosscheck.judges.base import Claim, Judge, Question
+from vlmtools.crosscheck.judging import Judging, worth_it
+from vlmtools.crosscheck.panels import Together
 from vlmtools.engine.base import Engine, Failed
-from vlmtools.engine.local import Local
-from vlmtools.errors import ResponderError
 from vlmtools.store import Store, call_key, media_hash
 from vlmtools.types import Json, Sample
 
@@ -88,6 +87,7 @@ def cross_calls(
     targets: Mapping[str, Subject],
     samples: Mapping[str, Sample],
     pairs: Sequence[tuple[str, str]],
+    same: Together | None = None,
 ) -> Iterator[tuple[str, VoteCall]]:
     """Every claim of a target against every passage of an evidence model, target by target.
 
@@ -96,19 +96,32 @@ def cross_calls(
         targets: Answers and claims by model; evidence models must be among them.
         samples: The items.
         pairs: (target, evidence); a model with itself is a self-check against its own samples.
+        same: Who judges whom about an item; None is everybody. Then calls come item by item.
     """
     identity = dict(judge.identity())
-    for target, evidence in pairs:
-        said = targets[evidence].stored
-        for item, claims in targets[target].claims.items():
-            if not claims or item not in said or item not in samples:
-                continue
-            if target == evidence and not said[item].answers.samples:
-                continue  # an answer always supports itself: without samples there is nothing to check against
-            texts = tuple(claim.text for claim in claims)
-            for draw, key, passage in said[item].evidence:
-                call = VoteCall(item, target, evidence, draw, Question(texts, passage, samples[item]))
-                yield _key(identity, targets[target].stored[item], texts, key), call
+    for item, target, evidence in _cells(targets, pairs, same):
+        claims, said = targets[target].claims[item], targets[evidence].stored
+        if not claims or item not in said or item not in samples:
+            continue
+        if target == evidence and not said[item].answers.samples:
+            continue  # an answer always supports itself: without samples there is nothing to check against
+        texts = tuple(claim.text for claim in claims)
+        for draw, key, passage in said[item].evidence:
+            call = VoteCall(item, target, evidence, draw, Question(texts, passage, samples[item]))
+            yield _key(identity, targets[target].stored[item], texts, key), call
+
+
+def _cells(
+    targets: Mapping[str, Subject], pairs: Sequence[tuple[str, str]], same: Together | None
+) -> Iterator[tuple[str, str, str]]:
+    """(item, target, evidence) of every vote."""
+    if same is None:
+        yield from ((item, target, evidence) for target, evidence in pairs for item in targets[target].claims)
+        return
+    for item in dict.fromkeys(item for subject in targets.values() for item in subject.claims):
+        for target, evidence in pairs:
+            if item in targets[target].claims and same(item, target, evidence):
+                yield item, target, evidence
 
 
 def reference_calls(
@@ -135,23 +148,22 @@ def media_calls(
     targets: Mapping[str, Subject],
     samples: Mapping[str, Sample],
     skip_self: bool,
+    same: Together | None = None,
 ) -> Iterator[tuple[str, VoteCall]]:
     """Every claim shown to one evidence model together with the item itself (CrossCheck-implicit)."""
     identity = dict(judge.identity())
-    for target, subject in targets.items():
-        if skip_self and target == evidence:
+    pairs = [(target, evidence) for target in targets if not (skip_self and target == evidence)]
+    for item, target, _ in _cells(targets, pairs, same):
+        subject = targets[target]
+        claims = subject.claims[item]
+        if not claims or item not in samples:
             continue
-        for item, claims in subject.claims.items():
-            if not claims or item not in samples:
-                continue
-            sample = samples[item]
-            seen = {"text": sample.text, "media": {kind: media_hash(where) for kind, where in sample.media}}
-            texts = tuple(claim.text for claim in claims)
-            call = VoteCall(item, target, evidence, 0, Question(texts, None, sample))
-            yield (
-                _key(identity, subject.stored[item], texts, call_key("seen", {"by": evidence, **seen})),
-                call,
-            )
+        sample = samples[item]
+        seen = {"text": sample.text, "media": {kind: media_hash(where) for kind, where in sample.media}}
+        texts = tuple(claim.text for claim in claims)
+        call = VoteCall(item, target, evidence, 0, Question(texts, None, sample))
+        key = call_key("seen", {"by": evidence, **seen})
+        yield _key(identity, subject.stored[item], texts, key), call
 
 
 def _key(identity: Mapping[str, Json], target: Stored, claims: tuple[str, ...], evidence_key: str) -> str:
@@ -176,7 +188,7 @@ def vote(
     engine: Engine | None = None,
 ) -> Tally:
     """Ask the judge what the store does not hold, storing each verdict as it comes, also when the judge gives up."""
-    maker = engine or Local()
+    maker = worth_it(engine, judge, len(calls))
     chunks = missing_chunks(calls, lambda key: store.has("votes", key), maker.size(CHUNK))
     n_missing = sum(map(len, chunks))
     tally = Tally(reused=len(calls) - n_missing)
@@ -186,55 +198,6 @@ def vote(
     report = reporter(progress, stage, tally.reused, len(calls))
     _ask(store, judge, maker, chunks, tally, report)
     return tally
-
-
-@dataclass(frozen=True)
-class Judging:
-    """Work for an engine: a judge is asked.
-
-    Args:
-        judge: Who judges.
-    """
-
-    judge: Judge
-
-    @property
-    def name(self) -> str:
-        """The judge's name."""
-        return self.judge.name
-
-    @property
-    def loads_a_model(self) -> bool:
-        """Whether the judge, or the responder behind it, is a model of the machine itself."""
-        behind = getattr(self.judge, "responder", None)
-        return hasattr(self.judge, "model") if behind is None else behind.identity().get("kind") == "hf"
-
-    def identity(self) -> Mapping[str, Json]:
-        """The judge's own."""
-        return self.judge.identity()
-
-    def travelling(self, call: tuple[str, VoteCall]) -> tuple[str, VoteCall]:
-        """The call with absolute paths to the item's media."""
-        key, asked = call
-        sample = absolute(asked.question.sample)
-        return key, replace(asked, question=replace(asked.question, sample=sample))
-
-    def do(self, calls: Sequence[tuple[str, VoteCall]]) -> Iterator[tuple[int, tuple[Vote, ...] | Failed]]:
-        """Judge; when the judge gives up, the questions it left have failed."""
-        left = dict.fromkeys(range(len(calls)))
-        try:
-            for index, votes in self.judge.judge([call.question for _, call in calls]):
-                del left[index]
-                yield index, votes
-        except ResponderError as problem:
-            for index in left:
-                yield index, Failed(str(problem))
-
-    def close(self) -> None:
-        """Close the judge and what is behind it."""
-        self.judge.close()
-        if (behind := getattr(self.judge, "responder", None)) is not None:
-            behind.close()
 
 
 def _ask(

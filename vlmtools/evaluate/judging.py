@@ -6,6 +6,7 @@ from pathlib import Path
 
 from vlmtools.benchmarks.base import Benchmark, Said
 from vlmtools.crosscheck.collect import Draws, Progress, collect, silent
+from vlmtools.engine.base import Engine
 from vlmtools.evaluate.scoring import Judged
 from vlmtools.store import Store, call_key
 from vlmtools.types import Decoding, Responder, Sample
@@ -17,6 +18,7 @@ def asking(
     folder: Path,
     max_new_tokens: int = 512,
     progress: Progress = silent,
+    engine: Engine | None = None,
 ) -> Judged:
     """A function that asks the judge what `benchmark.questions` wants to know.
 
@@ -29,6 +31,7 @@ def asking(
         folder: Where replies are kept.
         max_new_tokens: Length limit of a verdict.
         progress: Told after each verdict.
+        engine: Where the judge is asked; None is in this process.
     """
 
     def judged(samples: Mapping[str, Sample], said: Mapping[str, Said]) -> Mapping[str, Said]:
@@ -37,7 +40,9 @@ def asking(
         every = {question.id: question for questions in asked.values() for question in questions}
         with Store(folder) as store:
             try:
-                found, _ = collect(store, judge, list(every.values()), draws, progress=progress)
+                found, _ = collect(
+                    store, judge, list(every.values()), draws, progress=progress, engine=engine
+                )
             finally:
                 judge.close()
         texts = {id: stored.answers.text for id, stored in found.items()}
