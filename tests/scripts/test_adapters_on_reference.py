@@ -94,10 +94,17 @@ def test_p_values_are_corrected_over_all_parts_together() -> None:
     assert family[0]["CHAIRi"]["p_holm"] == pytest.approx(0.006) and family[1]["Recall"]["p_holm"] == 1.0
 
 
+def test_the_loss_falls_if_the_last_steps_lose_less_than_the_first(tmp_path: Path) -> None:
+    curve = tmp_path / "curve.jsonl"
+    for losses, falls in (([3.0, 2.0, 1.0], True), ([1.0, 2.0, 1.0], False)):
+        curve.write_text("".join(json.dumps({"loss": one}) + "\n" for one in losses))
+        assert training.falls(curve) is falls
+
+
 def test_a_line_says_what_changed_and_which_checks_failed() -> None:
     found = {
         "label": "lora", "part": "lora", "note": "", "n_trained": 73728, "seconds": 0.25, "loss": LOSS,
-        "checks": {"the loss falls": True, "loaded is what was saved": False}, "changes": CHANGES,
+        "checks": {"the training loss falls": True, "loaded is what was saved": False}, "changes": CHANGES,
     }  # fmt: skip
     line = table.table({"lora": found}).splitlines()[-1]
     assert "| 73,728 | 250 | 2.000 → 3.000 → 1.000 | 0.250 (-0.250 [-0.500, +0.125]*)" in line
