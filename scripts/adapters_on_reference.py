@@ -7,11 +7,11 @@ Each part is attached to the model and trained on truthful answers about trainin
 captions and yes-or-no questions of test scenes are answered without and with it. Checked on the way: the training loss
 falls, nothing but the part moved, detaching gives back every bit, what is saved loads to the same outputs. The table
 shows the loss on lessons that were not trained on, of the bare model, with the part at its start and at its end, always
-in evaluation mode. Sizes are about 74,000 trained parameters where a size can be chosen; every part is also compared with a
-LoRA that trains as many. The same line goes on where it was stopped, part by part and step by step, and parts asked for
-with --only join those that are done. Writes OUT/results.json and prints Markdown tables; a star is a difference with
-p < .05 after Holm's correction over all parts and the three metrics. Times are of one core's work, so that a busy
-machine lengthens them less.
+in evaluation mode. Sizes are about 74,000 trained parameters where a size can be chosen; every part is also compared
+with a LoRA that trains as many. The same line goes on where it was stopped, part by part and step by step, and parts
+asked for with --only join those that are done. Writes OUT/results.json and prints Markdown tables; a star is a
+difference with p < .05 after Holm's correction over all parts and the three metrics. Times are of one core's work, so
+that a busy machine lengthens them less.
 """
 
 import argparse

@@ -143,7 +143,7 @@ def falls(curve: Path) -> bool:
     Args:
         curve: What training wrote, one row per step.
     """
-    rows = [json.loads(line)["loss"] for line in curve.read_text(encoding="utf-8").splitlines()]
+    rows = [float(json.loads(line)["loss"]) for line in curve.read_text(encoding="utf-8").splitlines()]
     n = min(ENDS, len(rows) // 2)
     return sum(rows[-n:]) < sum(rows[:n])
 
