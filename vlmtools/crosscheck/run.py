@@ -57,8 +57,8 @@ class CrossCheck:
         include_self: Whether a model's own samples are part of its evidence, as in the paper. False compares all models
             on equal evidence.
         evidence: Names of the evidence models; empty takes every source.
-        panel: Models that judge each other about an item, dealt anew for every item: votes then grow with the number of
-            models instead of its square (docs/scale.md). 0 is everybody; else from 3, or 2 without `em`.
+        panel: Most models that judge each other about an item, dealt anew for every item, so that votes grow with the
+            number of models instead of its square (docs/scale.md). 0 is everybody; else from 3, or 2 without `em`.
         unit: What answers are split into; `auto` is what the judge wants.
         min_tokens: Sentences with fewer words are dropped; 0 keeps all, 4 is the image script of the paper.
         draws: Which answers are asked of models and servers.

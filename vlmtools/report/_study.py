@@ -43,13 +43,32 @@ class Column:
     curves: Mapping[str, tuple[Point, ...]] = field(default_factory=dict)
 
 
-def small_multiples(columns: Sequence[Column], methods: Sequence[str], chance: str = "random") -> str:
+@dataclass(frozen=True)
+class Words:
+    """What stands around the panels.
+
+    Args:
+        title: Of the file.
+        mine: What the curves are.
+        chance: What the baseline is; empty where there is none.
+        whole: What the dashed line is.
+        below: What the horizontal axis is.
+    """
+
+    title: str = "Each method against random choice, by share of visual tokens kept"
+    mine: str = "the method, with 95 % interval"
+    chance: str = "random, mean of seeds"
+    whole: str = "all tokens"
+    below: str = "visual tokens kept"
+
+
+def small_multiples(columns: Sequence[Column], methods: Sequence[str], words: Words = Words()) -> str:
     """The whole file.
 
     Args:
         columns: From left to right; each has a scale of its own, which all its rows share.
         methods: From top to bottom.
-        chance: Name of the baseline.
+        words: What stands around the panels.
     """
     width = LEFT + len(columns) * (WIDTH + GAP) + 6
     height = TOP + len(methods) * (HEIGHT + 12) + 34
@@ -58,14 +77,14 @@ def small_multiples(columns: Sequence[Column], methods: Sequence[str], chance: s
         tag("text", name, x=LEFT - 34, y=_top(row) + HEIGHT / 2 + 4, text_anchor="end", class_="name")
         for row, name in enumerate(methods)
     ]
-    below = tag("text", "visual tokens kept", x=LEFT, y=height - 6)
+    below = tag("text", words.below, x=LEFT, y=height - 6)
     return str(
         tag(
             "svg",
-            tag("title", "Each method against random choice, by share of visual tokens kept"),
+            tag("title", words.title),
             tag("style", Markup(STYLE)),
             tag("rect", width=width, height=height, fill="#ffffff"),
-            *_legend(chance),
+            *_legend(words),
             *names,
             *body,
             below,
@@ -77,17 +96,17 @@ def small_multiples(columns: Sequence[Column], methods: Sequence[str], chance: s
     )
 
 
-def _legend(chance: str) -> list[Markup]:
+def _legend(words: Words) -> list[Markup]:
     said = [
-        ("mine", "the method, with 95 % interval"),
-        ("chance", f"{chance}, mean of seeds"),
-        ("whole", "all tokens"),
+        ("mine", words.mine, LEFT),
+        ("chance", words.chance, LEFT + 230),
+        ("whole", words.whole, LEFT + 410),
     ]
-    places = (LEFT, LEFT + 230, LEFT + 410)
     ways = tag("text", "↑ more is better   ↓ less is better", x=LEFT + 520, y=22)
     marks = [
         piece
-        for (kind, text), x in zip(said, places, strict=True)
+        for kind, text, x in said
+        if text
         for piece in (
             tag("line", x1=x, x2=x + 22, y1=18, y2=18, class_=kind, stroke_width=2),
             tag("text", text, x=x + 29, y=22),
