@@ -211,8 +211,17 @@ class CrossLMM(Adapter):
         pooled = pool_tokens(frames, self.n_pooled)
         if self.seen.places is not None:
             n_frames = self.seen.places.sum(1) // pooled.shape[1]
+            self._check_counts(int(self.seen.places.sum()), pooled)
             self.seen.tokens, self.seen.real = beside(frames, n_frames.tolist())
         return (pooled, *output[1:]) if isinstance(output, tuple) else pooled
+
+    def _check_counts(self, n_places: int, pooled: Tensor) -> None:
+        if n_places != pooled.shape[0] * pooled.shape[1]:
+            raise BadInput(
+                f"The prompts hold {n_places} image tokens; {len(pooled)} pictures of {pooled.shape[1]} pooled tokens "
+                f"need {pooled.shape[0] * pooled.shape[1]}. Write as many, or choose n_pooled (now {self.n_pooled}) to "
+                "fit; 0 keeps all."
+            )
 
     def _read(self, site: str, layer: Any, x: Tensor) -> Tensor:
         tokens, real = self.seen.tokens, self.seen.real

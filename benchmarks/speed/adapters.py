@@ -1,7 +1,7 @@
 """What every connector and adapter costs in training, beside a LoRA of about the same size measured in the same minute.
 
     python benchmarks/speed/adapters.py --tiny
-    python benchmarks/speed/adapters.py --model path/to/vlm --adapters mlp,moh,hst --repeat 10
+    python benchmarks/speed/adapters.py --model path/to/vlm --adapters mlp moh qformer:n_queries=64 --repeat 10
 
 Each line: trained parameters; the time of one step (forward and backward, the fastest of `--repeat`); the bytes kept
 between forward and backward, counted from what autograd saves, each storage once; and both as ratios to the LoRA, whose
@@ -25,6 +25,8 @@ from vlmtools.adapters.base import Part
 from vlmtools.errors import CannotAttach
 
 Batch = Mapping[str, Tensor]
+WIDTH = 32
+"""Of the first column."""
 PROMPT, ANSWER = "What is in the picture?", " A dog and a cat."
 
 
@@ -33,7 +35,7 @@ class Cost:
     """What one part costs.
 
     Args:
-        name: Of the part.
+        name: Of the part, with its settings.
         n_trained: Trained parameters.
         step_s: Seconds of the fastest step.
         kept_mib: Mebibytes kept for the backward pass.
@@ -110,44 +112,48 @@ def _wait() -> None:
         torch.cuda.synchronize()
 
 
-def compare(parts: Sequence[Part], host: Any, batch: Batch, repeat: int) -> list[Cost]:
+def compare(parts: Mapping[str, Part], host: Any, batch: Batch, repeat: int) -> list[Cost]:
     """Costs of several parts that take turns.
 
     Args:
-        parts: Not attached.
+        parts: What each is called → the part, not attached.
         host: The model.
         batch: Inputs of its forward.
         repeat: Rounds that count; one more comes before them.
     """
-    rounds = [[step(part, host, batch) for part in parts] for _ in range(repeat + 1)][1:]
+    rounds = [[step(part, host, batch) for part in parts.values()] for _ in range(repeat + 1)][1:]
     return [
-        Cost(part.name, size(part, host), min(one[i][0] for one in rounds), min(one[i][1] for one in rounds))
-        for i, part in enumerate(parts)
+        Cost(name, size(part, host), min(one[i][0] for one in rounds), min(one[i][1] for one in rounds))
+        for i, (name, part) in enumerate(parts.items())
     ]
 
 
-def measured(names: Sequence[str], model: str | None, repeat: int) -> Iterator[tuple[Cost, Cost] | str]:
+def measured(
+    labels: Sequence[str], model: str | None, repeat: int, n_rows: int
+) -> Iterator[tuple[Cost, Cost] | str]:
     """For each part its costs and those of its LoRA, or why there are none.
 
     Args:
-        names: Of connectors and adapters.
+        labels: Connectors and adapters, as `name` or `name:key=value,…`.
         model: Folder or name of a model; None takes the tiny hosts.
         repeat: Rounds.
+        n_rows: Rows of the batch; the tiny hosts have their own.
     """
-    loaded = _loaded(model) if model is not None else None
-    for name in names:
+    loaded = _loaded(model, n_rows) if model is not None else None
+    for label in labels:
+        name, _, settings = label.partition(":")
         kind = registry.load("vlmtools.adapters", name, Part)  # type: ignore[type-abstract]
         host, batch = loaded if loaded is not None else kind.tiny_host()
-        part = kind() if loaded is not None else kind.tiny()
+        part = kind(**registry.settings(kind, settings)) if settings or loaded is not None else kind.tiny()
         try:
             lora = equal_lora(size(part, host), host)
-            mine, theirs = compare([part, lora], host, batch, repeat)
+            mine, theirs = compare({label: part, "its lora": lora}, host, batch, repeat)
             yield mine, theirs
         except (CannotAttach, ValueError) as problem:
-            yield f"{name:<28} not on this model: {problem}"
+            yield f"{label:<{WIDTH}}not on this model: {problem}"
 
 
-def _loaded(model: str) -> tuple[nn.Module, Batch]:
+def _loaded(model: str, n_rows: int) -> tuple[nn.Module, Batch]:
     import numpy as np
     from PIL import Image
 
@@ -156,7 +162,7 @@ def _loaded(model: str) -> tuple[nn.Module, Batch]:
     vlm = vt.load(model)
     noise = np.random.default_rng(0).integers(0, 256, (336, 336, 3), dtype=np.uint8)
     text = vlm.chat(PROMPT, with_image=True) + ANSWER
-    return vlm.model, dict(vlm.inputs([text], [Image.fromarray(noise)]))
+    return vlm.model, dict(vlm.inputs([text] * n_rows, [Image.fromarray(noise)] * n_rows))
 
 
 def line(mine: Cost, lora: Cost) -> str:
@@ -167,15 +173,13 @@ def line(mine: Cost, lora: Cost) -> str:
         lora: The LoRA beside it.
     """
     return (
-        f"{mine.name:<28}{mine.n_trained:>14,}{mine.step_s * 1e3:>10.1f}{mine.kept_mib:>10.2f}"
+        f"{mine.name:<{WIDTH}}{mine.n_trained:>14,}{mine.step_s * 1e3:>10.1f}{mine.kept_mib:>10.2f}"
         f"{mine.n_trained / lora.n_trained:>10.2f}{mine.step_s / lora.step_s:>10.2f}"
         f"{mine.kept_mib / max(lora.kept_mib, 1e-9):>10.2f}"
     )
 
 
-HEADER = (
-    f"{'part':<28}{'trained':>14}{'step, ms':>10}{'kept, MiB':>10}{'size /':>10}{'time /':>10}{'kept /':>10}"
-)
+HEADER = f"{'part':<{WIDTH}}{'trained':>14}{'step, ms':>10}{'kept, MiB':>10}{'size /':>10}{'time /':>10}{'kept /':>10}"
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -183,20 +187,24 @@ def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", help="folder or name of a vision-language model")
     parser.add_argument("--tiny", action="store_true", help="each part's tiny host instead")
-    parser.add_argument("--adapters", help="names with commas between; all of them if left out")
+    parser.add_argument("--adapters", nargs="*", help="names, or name:key=value,…; all if left out")
     parser.add_argument("--repeat", type=int, default=5, help="steps per part")
+    parser.add_argument("--rows", type=int, default=4, help="rows of a batch, each with a picture")
     args = parser.parse_args(words)
     if args.tiny == bool(args.model):
         raise SystemExit("Give --tiny, or --model with a folder or a name.")
-    names = args.adapters.split(",") if args.adapters else registry.names("vlmtools.adapters")
+    labels = args.adapters or registry.names("vlmtools.adapters")
     where = "tiny hosts" if args.tiny else Path(args.model).name
     device = (
         torch.cuda.get_device_name()
         if torch.cuda.is_available()
         else f"CPU, {torch.get_num_threads()} threads"
     )
-    print(f"{where}, {device}; the last three columns are ratios to a LoRA of about that size\n{HEADER}")
-    for found in measured(names, args.model, args.repeat):
+    rows = "their own batches" if args.tiny else f"{args.rows} rows"
+    print(
+        f"{where}, {rows}, {device}; the last three columns are ratios to a LoRA of about that size\n{HEADER}"
+    )
+    for found in measured(labels, args.model, args.repeat, args.rows):
         print(found if isinstance(found, str) else line(*found), flush=True)
 
 

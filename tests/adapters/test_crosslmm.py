@@ -86,3 +86,9 @@ def test_pooling_needs_a_square_grid_and_a_square_number() -> None:
         pool_tokens(torch.ones(2, 8, 3), 4)
     with pytest.raises(BadInput, match="square number"):
         CrossLMM(n_pooled=5)
+
+
+def test_a_prompt_with_other_counts_of_image_tokens_is_refused_in_plain_words() -> None:
+    model, inputs = llava()
+    with CrossLMM(n_pooled=4, n_heads=2).attach(model), pytest.raises(BadInput, match="choose n_pooled"):
+        model(**inputs)
