@@ -12,8 +12,9 @@ follow the true CHAIR_i, which the estimators never see. Takes ten minutes on on
 
 import argparse
 import itertools
+import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ from vlmtools.crosscheck.weights import Scheme
 from vlmtools.report._study import Column, Point, Words, small_multiples
 from vlmtools.scoring.chair import load_truth
 from vlmtools.stats import item_counts
+from vlmtools.store.files import write_whole
 from vlmtools.types import Answers, Sample
 
 METHODS = ("em", "uniform")
@@ -149,8 +151,17 @@ def sizes(n_models: int, method: str) -> list[int]:
     return sorted(size for n_panels, size in distinct.items() if n_panels > 1)
 
 
-def studied(one: Group, n_deals: int, n_boot: int) -> Iterator[tuple[str, int, float, list[Outcome]]]:
-    """(method, panel size, share of the votes, one outcome per deal); size 0 is every vote."""
+def studied(
+    one: Group, n_deals: int, n_boot: int, done: Path
+) -> Iterator[tuple[str, int, float, list[Outcome]]]:
+    """(method, panel size, share of the votes, one outcome per deal); size 0 is every vote.
+
+    Args:
+        one: The models.
+        n_deals: Deals of every size.
+        n_boot: Resamples of the images.
+        done: Folder where outcomes are kept, so that an interrupted study goes on.
+    """
     counts = item_counts(len(one.book.items), n_boot, 0)
     n = len(one.book.targets)
     for method in METHODS:
@@ -160,13 +171,15 @@ def studied(one: Group, n_deals: int, n_boot: int) -> Iterator[tuple[str, int, f
             if method == "em"
             else by_votes(one.book, scheme, counts[:1])
         ).score
-        yield method, 0, 1.0, [outcome(one.book, method, counts, every, one.truth)]
-        for size in reversed(sizes(n, method)):
-            outcomes = [
-                outcome(dealt(one.book, size, seed), method, counts, every, one.truth)
-                for seed in range(n_deals)
-            ]
-            yield method, size, n_pairs(n, size) / n_pairs(n, 0), outcomes
+        for size in (0, *reversed(sizes(n, method))):
+            outcomes = []
+            for seed in range(n_deals if size else 1):
+                kept = done / f"{one.label}-{len(one.book.items)}-{n_boot}-{method}-{size}-{seed}.json"
+                if not kept.is_file():
+                    made = outcome(dealt(one.book, size, seed), method, counts, every, one.truth)
+                    write_whole(kept, json.dumps(asdict(made)).encode())
+                outcomes.append(Outcome(**json.loads(kept.read_text())))
+            yield method, size, n_pairs(n, size) / n_pairs(n, 0) if size else 1.0, outcomes
 
 
 def values(one: Outcome) -> tuple[float, float, float, float]:
@@ -203,6 +216,7 @@ def main() -> None:
     parser.add_argument("--deals", type=int, default=10)
     parser.add_argument("--boot", type=int, default=200)
     parser.add_argument("--svg", type=Path)
+    parser.add_argument("--done", type=Path, default=Path("runs/study-evidence"), help="outcomes so far")
     asked = parser.parse_args()
     said = read_captions(asked.data / "chair" / "captions")
     truth = load_truth(asked.data / "chair" / "coco_gt_objects.json.gz")
@@ -217,7 +231,10 @@ def main() -> None:
         label = f"{names[0].split('_')[0]}, {len(names)} models"
         made = group(label, said, names, images[: asked.limit], truth)
         rows = list(
-            _printed(f"{label}, {len(made.book.items):,} images", studied(made, asked.deals, asked.boot))
+            _printed(
+                f"{label}, {len(made.book.items):,} images",
+                studied(made, asked.deals, asked.boot, asked.done),
+            )
         )
         shown += columns(label, rows)
     if asked.svg is not None:
