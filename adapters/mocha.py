@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from vlmtools.adapters._hga import group_attention
 from vlmtools.adapters._host import linears
-from vlmtools.adapters._mocha_model import MochaModel, Tower
+from vlmtools.adapters._mocha_model import MochaModel
+from vlmtools.adapters._mocha_towers import Tower
 from vlmtools.adapters._moe import Experts, Routing, balance_loss, check_counts, route, stack_official, z_loss
 from vlmtools.adapters.base import Connector
 from vlmtools.errors import BadInput
