@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 from urllib.request import urlopen
 
-from vlmtools.errors import BadInput
+from vlmtools.errors import BadInput, NotInstalled
 from vlmtools.types import Request
 
 if TYPE_CHECKING:
@@ -17,11 +17,29 @@ if TYPE_CHECKING:
 
 MAX_DOWNLOAD_BYTES = 64 * 2**20
 """A picture behind a URL that is longer than this is refused."""
+STORES = (
+    "file://",
+    "s3://",
+    "gs://",
+    "gcs://",
+    "az://",
+    "abfs://",
+    "abfss://",
+    "hdfs://",
+    "hf://",
+    "memory://",
+)
+"""Addresses that fsspec opens: storage that whoever runs this has access to, as to a mounted folder."""
 
 
 def is_url(source: str) -> bool:
     """True for `http(s):` and `data:` addresses, False for paths."""
     return source[:8].lower().startswith(("http://", "https://", "data:"))
+
+
+def in_a_store(source: str) -> bool:
+    """True for addresses of object stores and of files, such as `s3://bucket/name.jpg`."""
+    return source[:9].lower().startswith(STORES)
 
 
 def prompt_text(request: Request) -> str:
@@ -76,13 +94,15 @@ def data_url(source: str) -> str:
 
 
 def read_bytes(source: str | Path, *, allow_urls: bool = False) -> bytes:
-    """The bytes behind a path, a `data:` URL or, when allowed, an `http(s)` URL.
+    """The bytes behind a path, an address of an object store, a `data:` URL or, when allowed, an `http(s)` URL.
 
     Raises:
         BadInput: There is nothing to read, or reading it is not allowed.
     """
     if isinstance(source, str) and is_url(source):
         return _from_data_url(source) if source[:5].lower() == "data:" else _download(source, allow_urls)
+    if isinstance(source, str) and in_a_store(source):
+        return _from_store(source)
     try:
         return Path(source).expanduser().read_bytes()
     except OSError as error:
@@ -119,6 +139,29 @@ def _download(source: str, allowed: bool) -> bytes:
     except OSError as error:
         raise BadInput(
             f"The picture {_shown(source)} cannot be fetched: {error}. Save it to a file first."
+        ) from None
+    if len(data) > MAX_DOWNLOAD_BYTES:
+        raise BadInput(
+            f"The picture {_shown(source)} is over {MAX_DOWNLOAD_BYTES >> 20} MiB. Save a smaller copy."
+        )
+    return data
+
+
+def _from_store(source: str) -> bytes:
+    import fsspec  # comes with huggingface_hub; its drivers of object stores are packages of their own
+
+    try:
+        with fsspec.open(source, "rb") as file:
+            data: bytes = file.read(MAX_DOWNLOAD_BYTES + 1)
+    except ImportError as error:
+        raise NotInstalled(
+            f"{_shown(source)} lies in an object store whose driver is not installed ({error}). Install it, for "
+            "example `pip install s3fs` or `gcsfs`, on every node, or mount the storage and give paths."
+        ) from None
+    except Exception as error:  # every driver has errors of its own
+        raise BadInput(
+            f"The picture {_shown(source)} cannot be read: {_why(error)}. Check the address and this node's "
+            "credentials."
         ) from None
     if len(data) > MAX_DOWNLOAD_BYTES:
         raise BadInput(

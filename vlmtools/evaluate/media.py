@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from vlmtools.errors import BadInput
+from vlmtools.media import STORES
 from vlmtools.types import Sample
 
 FOLDERS = ("images", "videos", "audio")
 """Where media usually lie beside the data."""
-_ADDRESSES = ("http://", "https://", "data:")
+_ADDRESSES = ("http://", "https://", "data:", *STORES)
 
 
 def located(
