@@ -10,8 +10,9 @@ from torch import Tensor
 
 from vlmtools.families._call import Call, mask_rows
 
-BLOCK = 2**22
-"""Entries of an attention map computed at once: 16 MiB in float32, and about three times that in use."""
+BLOCK = {"cpu": 2**20}
+"""Entries of an attention map computed at once, by device; elsewhere 2²²: 4 MiB in float32 stay in a processor's cache,
+16 MiB keep an accelerator busy. About three times that is in use."""
 
 FORBIDDEN = -1e4
 """A key that gets this or less added to its score is not seen; masks in half precision have -65504."""
@@ -25,7 +26,7 @@ def column_means(
     key: Float[Tensor, "batch kv_head key width"],
     scaling: float | None = None,
     added: Added | None = None,
-    block: int = BLOCK,
+    block: int | None = None,
 ) -> Float[Tensor, "batch key"]:
     """Attention each key receives: a mean over heads and over the queries that may see it, in float32.
 
@@ -36,7 +37,7 @@ def column_means(
         key: As the kernel gets it, not repeated for grouped heads.
         scaling: Of the scores; None is width to the power of -1/2.
         added: The mask; None when every query sees every key. A query that may not see itself is padding and left out.
-        block: Entries of the map computed at once.
+        block: Entries of the map computed at once; None is what suits the device.
     """
     total, seen = column_sums(query, key, scaling, added, block)
     return total / seen.clamp(min=1)
@@ -47,7 +48,7 @@ def column_sums(
     key: Float[Tensor, "batch kv_head key width"],
     scaling: float | None = None,
     added: Added | None = None,
-    block: int = BLOCK,
+    block: int | None = None,
 ) -> tuple[Float[Tensor, "batch key"], Float[Tensor, "batch key"]]:
     """Attention each key receives, a mean over heads and a sum over queries; and how many queries may see the key.
 
@@ -56,20 +57,25 @@ def column_sums(
         key: As the kernel gets it.
         scaling: Of the scores; None is width to the power of -1/2.
         added: The mask; None when every query sees every key.
-        block: Entries of the map computed at once.
+        block: Entries of the map computed at once; None is what suits the device.
     """
     batch, n_heads, n_rows, _ = query.shape
     total = torch.zeros(batch, key.shape[2], device=query.device)
     seen = torch.zeros_like(total)
+    block = BLOCK.get(query.device.type, 2**22) if block is None else block
     step = max(1, block // (batch * n_heads * key.shape[2]))
     for start in range(0, n_rows, step):
         stop = min(start + step, n_rows)
         mask = None if added is None else added(start, stop)
-        weights = _weights(query[:, :, start:stop], key, scaling, mask)
-        real, allowed = _real_rows(mask, start, stop, total.device)
-        total += torch.einsum("bhrk,br->bk", weights, real.expand(batch, -1)) / n_heads
+        weights = _weights(query[:, :, start:stop], key, scaling, mask).flatten(1, 2)
+        if mask is None:
+            total += weights.sum(1)
+            seen += stop - start
+            continue
+        real, allowed = _real_rows(mask, start, stop)
+        total += (real.expand(batch, -1).repeat(1, n_heads)[:, None] @ weights)[:, 0]
         seen += (allowed * real[..., None]).sum(-2)
-    return total, seen
+    return total / n_heads, seen
 
 
 def first_row(
@@ -91,19 +97,16 @@ def first_row(
 
 def _weights(query: Tensor, key: Tensor, scaling: float | None, mask: Tensor | None) -> Tensor:
     batch, n_heads, n_rows, width = query.shape
-    packed = query.float().reshape(batch, key.shape[1], n_heads // key.shape[1] * n_rows, width)
+    scaled = query.float() * (width**-0.5 if scaling is None else scaling)
+    packed = scaled.reshape(batch, key.shape[1], n_heads // key.shape[1] * n_rows, width)
     scores = (packed @ key.float().transpose(-1, -2)).reshape(batch, n_heads, n_rows, key.shape[2])
-    scores *= width**-0.5 if scaling is None else scaling
     if mask is not None:
         scores += mask
     return scores.softmax(-1)
 
 
-def _real_rows(mask: Tensor | None, start: int, stop: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def _real_rows(mask: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor]:
     """Which rows are no padding, (#batch, row), and which keys they may see, (#batch, row, #key)."""
-    if mask is None:
-        rows = torch.ones(1, stop - start, device=device)
-        return rows, rows[..., None]
     allowed = (mask > FORBIDDEN).amax(1).float()
     places = torch.arange(start, stop, device=mask.device)
     itself = allowed.expand(-1, stop - start, -1)[:, places - start, places]
