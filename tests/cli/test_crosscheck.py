@@ -143,6 +143,19 @@ def test_plan_counts_everything_and_sends_nothing(items: str, tmp_path: Path) ->
     assert told["assumptions"]["claims_per_answer"] == 5
 
 
+def test_plan_for_many_items_is_the_plan_for_these_times_their_number(items: str, tmp_path: Path) -> None:
+    line = ["server:a@http://x", "server:b@http://x", "server:c@http://x", "server:d@http://x"]
+    line += ["--items", items, "--out", str(tmp_path / "run"), "--judge", "prompt"]
+    line += ["--judge-model", "server:j@http://x", "--json"]
+    small = json.loads(call(*line, "--plan"))
+    large = json.loads(call(*line, "--plan-items", "30000000", "--tokens-per-s", "400"))
+    assert large["calls"] == 1_000_000 * small["calls"]
+    assert large["bytes"] == pytest.approx(1e6 * small["bytes"])
+    assert large["hours"] == pytest.approx(1e6 * small["hours"] / 10)
+    panels = json.loads(call(*line, "--plan", "--panel", "2", "--weights", "uniform"))
+    assert panels["steps"][-1]["total"] * 3 == small["steps"][-1]["total"]
+
+
 def test_plan_of_a_finished_run_has_nothing_left_to_ask(items: str, tmp_path: Path) -> None:
     with serving() as log:
         line = [

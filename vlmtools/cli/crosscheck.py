@@ -1,22 +1,12 @@
 """`vlmtools crosscheck`: rank models by hallucination without references."""
 
 import os
-import shlex
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from vlmtools.cli import _options as opt
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from vlmtools.crosscheck.ranking import Ranking
-    from vlmtools.crosscheck.run import CrossCheck
-    from vlmtools.engine.base import Engine
-    from vlmtools.types import Responder, Sample
 
 ASK, JUDGE, SCORE, RUN, OUT = (
     "What is asked",
@@ -130,6 +120,14 @@ def crosscheck(
     plan: Annotated[
         bool, opt.option(RUN, "--plan", help="Say what would be asked and what it would take; ask nothing.")
     ] = False,
+    plan_items: Annotated[
+        int | None,
+        opt.option(RUN, "--plan-items", min=1, help="--plan for so many items like the given ones."),
+    ] = None,
+    tokens_per_s: Annotated[
+        float | None,
+        opt.option(RUN, "--tokens-per-s", min=0.001, help="One GPU writes, for --plan.", show_default="40"),
+    ] = None,
     budget: Annotated[
         list[str] | None, opt.option(RUN, "--budget", help="calls=N, tokens=N, minutes=N or cost=N.")
     ] = None,
@@ -154,6 +152,7 @@ def crosscheck(
     """
     if offline:
         os.environ["HF_HUB_OFFLINE"] = "1"  # judges that name a hub model must not reach for it either
+    from vlmtools.cli._crosschecking import Run, show
     from vlmtools.crosscheck.api import load_samples
     from vlmtools.crosscheck.budget import Budget
     from vlmtools.crosscheck.collect import Draws
@@ -212,12 +211,12 @@ def crosscheck(
     )
     spending = Budget.parse(budget or [], prices)
     refuse_budget(engine, spending)
-    run = _Run(setting, judges, responders, found, out, offline, early_stop, made)
-    if plan:
-        run.plan(prices, json_)
+    run = Run(setting, judges, responders, found, out, offline, early_stop, made)
+    if plan or plan_items:
+        run.plan(prices, json_, plan_items, tokens_per_s)
         return
     result, folder = run.go(spending)
-    _show(result, folder, json_)
+    show(result, folder, json_)
 
 
 def _judges(
@@ -245,72 +244,3 @@ def _prices(price: str | None) -> tuple[float, float] | None:
             f"--price {price!r}: expected two numbers from 0, as in 0.15,0.60 per million tokens."
         ) from None
     return read, written
-
-
-class _Run:
-    """One command line: every judge in turn over the same answers, the first one decides the ranking."""
-
-    def __init__(
-        self,
-        setting: "CrossCheck",
-        judges: list[Any],
-        responders: "list[Responder]",
-        samples: "list[Sample]",
-        out: Path | None,
-        offline: bool,
-        early_stop: bool,
-        engine: "Engine",
-    ) -> None:
-        from dataclasses import replace
-
-        from vlmtools.crosscheck.folder import default_folder
-
-        self.settings = [replace(setting, judge=judge) for judge in judges]
-        self.responders, self.samples = responders, samples
-        self.offline, self.early_stop, self.engine = offline, early_stop, engine
-        self.folder = out or default_folder(self.settings[0], responders, samples)
-
-    def plan(self, prices: tuple[float, float] | None, as_json: bool) -> None:
-        from vlmtools.cli._screen import console, print_json
-        from vlmtools.crosscheck.plan import make_plan
-
-        made = make_plan(self.settings, self.responders, self.samples, self.folder, prices)
-        if as_json:
-            print_json(made.to_json())
-        else:
-            console().print(made.table())
-
-    def go(self, budget: Any) -> "tuple[Ranking, Path]":
-        from vlmtools.cli._screen import progress
-        from vlmtools.crosscheck.folder import open_run
-        from vlmtools.crosscheck.stopping import run_all
-        from vlmtools.report.outputs import write_outputs
-
-        record = {"command": shlex.join(["vlmtools", *sys.argv[1:]])}
-        opened = open_run(self.folder, self.settings[0], self.responders)
-        with opened as store, self.engine, progress() as told:
-            result = run_all(
-                self.settings,
-                self.responders,
-                self.samples,
-                store,
-                early_stop=self.early_stop,
-                budget=budget,
-                offline=self.offline,
-                progress=told,
-                record=record,
-                engine=self.engine,
-            )
-            write_outputs(store, result)
-        return result, self.folder
-
-
-def _show(result: "Ranking", folder: Path, as_json: bool) -> None:
-    from vlmtools.cli._screen import console, print_json
-    from vlmtools.report.terminal import print_ranking
-
-    if as_json:
-        print_json(result.to_json())
-    else:
-        screen: Console = console()
-        print_ranking(result, screen, page=folder / "report.html")

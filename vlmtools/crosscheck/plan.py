@@ -1,7 +1,8 @@
 """What a run would ask, before anything is sent: calls, tokens, time and money."""
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,13 @@ TOKENS_PER_ANSWER = 120.0
 TOKENS_PER_VERDICT = 5.0
 """A yes or no."""
 TOKENS_PER_S = 40.0
-"""Written by one model at a time, for estimates only."""
+"""Written by one model at a time, for estimates only; servers on a GPU write some thousands for many at once."""
+BYTES_PER_ANSWER = 180.0
+"""Of a stored answer beside its text."""
+BYTES_PER_VOTE = 170.0
+"""Of a stored vote beside the claims it repeats."""
+BYTES_OF_INDEX = 110.0
+"""Of the index, per record; the index can be thrown away."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,8 @@ class Step:
         missing: Calls not stored yet; the ones that would be made.
         tokens_in: Tokens the missing calls would read.
         tokens_out: Tokens they would write.
+        n_records: Records the run folder holds in the end.
+        n_bytes: What they take on disk, the index included.
     """
 
     what: str
@@ -49,6 +58,20 @@ class Step:
     missing: int
     tokens_in: float = 0.0
     tokens_out: float = 0.0
+    n_records: int = 0
+    n_bytes: float = 0.0
+
+    def times(self, factor: float) -> "Step":
+        """The same for more items of the same kind."""
+        return Step(
+            self.what,
+            round(self.total * factor),
+            round(self.missing * factor),
+            self.tokens_in * factor,
+            self.tokens_out * factor,
+            round(self.n_records * factor),
+            self.n_bytes * factor,
+        )
 
 
 @dataclass(frozen=True)
@@ -74,8 +97,21 @@ class Plan:
         return (read * self.price[0] + written * self.price[1]) / 1e6
 
     @property
+    def n_bytes(self) -> float:
+        """Size of the run folder in the end."""
+        return sum(step.n_bytes for step in self.steps)
+
+    def times(self, factor: float) -> "Plan":
+        """The plan for more items of the same kind, found by multiplying: nothing is listed.
+
+        Args:
+            factor: Items wanted, divided by the items this plan was made for.
+        """
+        return replace(self, steps=tuple(step.times(factor) for step in self.steps))
+
+    @property
     def hours(self) -> float:
-        """Time for what is written, at the assumed speed."""
+        """Time for what is written, at the assumed speed: hours of one GPU, however many share the work."""
         return sum(step.tokens_out for step in self.steps) / self.assumptions["tokens_per_s"] / 3600
 
     def to_json(self) -> dict[str, Json]:
@@ -87,6 +123,7 @@ class Plan:
             "tokens_out": sum(step.tokens_out for step in self.steps),
             "cost": self.cost,
             "hours": self.hours,
+            "bytes": self.n_bytes,
             "assumptions": dict(self.assumptions),
         }
 
@@ -111,7 +148,9 @@ class Plan:
         money = "unknown; add --price IN,OUT" if self.cost is None else f"{self.cost:,.2f}"
         assumed = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in self.assumptions.items())
         lines = (
-            f"\nCost: {money}. Time for the writing: {self.hours:.1f} h.\nAssumed, not counted: {assumed}."
+            f"\nCost: {money}. Time for the writing: {self.hours:,.1f} h of one GPU. Run folder in the end: "
+            f"{_size(self.n_bytes)} in {sum(step.n_records for step in self.steps):,} records."
+            f"\nAssumed, not counted: {assumed}."
         )
         return Group(shown, Text(lines))
 
@@ -122,6 +161,7 @@ def make_plan(
     samples: Sequence[Sample],
     folder: Path,
     price: tuple[float, float] | None = None,
+    tokens_per_s: float = TOKENS_PER_S,
 ) -> Plan:
     """Count what a run would ask; loads no model and sends nothing.
 
@@ -131,12 +171,13 @@ def make_plan(
         samples: The items.
         folder: The run folder, whose stored calls are not asked again; it need not exist.
         price: Price of a million tokens each way.
+        tokens_per_s: Written by one GPU, above 0.
     """
     store = Store(folder, read_only=True) if (folder / "run.json").is_file() else None
     try:
         per_answer, chars = _measured(store, sources)
         steps = [
-            _answers(setting, source, samples, store, per_answer)
+            _answers(setting, source, samples, store, per_answer, chars)
             for setting in settings[:1]
             for source in sources
         ]
@@ -151,7 +192,7 @@ def make_plan(
     assumed = {
         "tokens_per_answer": per_answer,
         "claims_per_answer": CLAIMS_PER_ANSWER,
-        "tokens_per_s": TOKENS_PER_S,
+        "tokens_per_s": tokens_per_s,
     }
     return Plan(
         tuple(steps),
@@ -181,14 +222,20 @@ def _measured(store: Store | None, sources: Sequence[Responder]) -> tuple[float,
 
 
 def _answers(
-    setting: CrossCheck, source: Responder, samples: Sequence[Sample], store: Store | None, per_answer: float
+    setting: CrossCheck,
+    source: Responder,
+    samples: Sequence[Sample],
+    store: Store | None,
+    per_answer: float,
+    chars: float,
 ) -> Step:
     calls = list(wanted(source, samples, setting.draws))
+    n, size = len(calls), len(calls) * (BYTES_PER_ANSWER + chars + BYTES_OF_INDEX)
     if isinstance(source, Recorded):
-        return Step(f"answers of {source.name} (recorded)", len(calls), 0)
+        return Step(f"answers of {source.name} (recorded)", n, 0, n_records=n, n_bytes=size)
     missing = [request for key, request in calls if store is None or not store.has("answers", key)]
     read = sum(_prompt_tokens(request.sample) for request in missing)
-    return Step(f"answers of {source.name}", len(calls), len(missing), read, len(missing) * per_answer)
+    return Step(f"answers of {source.name}", n, len(missing), read, len(missing) * per_answer, n, size)
 
 
 def _prompt_tokens(sample: Sample) -> float:
@@ -207,7 +254,14 @@ def _counted_votes(
     n_calls = sum(len(call.question.claims) for call in missing)
     per_call = 60.0 + (TOKENS_PER_IMAGE if setting.mode == "implicit" else chars / CHARS_PER_TOKEN)
     total = sum(len(call.question.claims) for _, call in asked)
-    return Step(f"votes by {judge.name}", total, n_calls, n_calls * per_call, n_calls * TOKENS_PER_VERDICT)
+    written, stored = n_calls * TOKENS_PER_VERDICT, _vote_bytes(setting, len(asked), chars)
+    return Step(f"votes by {judge.name}", total, n_calls, n_calls * per_call, written, len(asked), stored)
+
+
+def _vote_bytes(setting: CrossCheck, n_questions: float, chars: float) -> float:
+    """Votes repeat the claims they are about: of sentences the whole answer, of objects some words."""
+    claims = chars if setting.claim_unit == "sentence" else 10.0 * CLAIMS_PER_ANSWER
+    return n_questions * (BYTES_PER_VOTE + claims + BYTES_OF_INDEX)
 
 
 def _share(setting: CrossCheck, n_models: int) -> float:
@@ -220,8 +274,6 @@ def _votes(
 ) -> list[Step]:
     """Calls to judges; how many claims there will be is assumed, so this is an estimate."""
     judge = setting.judge
-    if not isinstance(judge, Judge) or not (judge.costs or setting.mode == "implicit"):
-        return [Step(f"votes by {getattr(judge, 'name', judge)} (no model is called)", 0, 0)]
     names = [source.name for source in sources]
     if setting.mode == "implicit":
         chosen = find_evidence(setting.evidence, names) or tuple(names)
@@ -233,7 +285,16 @@ def _votes(
         asked = len(names) if setting.mode == "ref" else len(pairs(setting, names))
         n_questions = len(samples) * _share(setting, len(names)) * asked * max(1, setting.draws.n_samples)
         per_call = chars / CHARS_PER_TOKEN + 60.0
+    n, size = round(n_questions), _vote_bytes(setting, n_questions, chars)
+    if not isinstance(judge, Judge) or not (judge.costs or setting.mode == "implicit"):
+        free = f"votes by {getattr(judge, 'name', judge)} (no model is called)"
+        return [Step(free, 0, 0, n_records=n, n_bytes=size)]
     calls = round(n_questions * CLAIMS_PER_ANSWER)
-    return [
-        Step(f"votes by {judge.name} (estimate)", calls, calls, calls * per_call, calls * TOKENS_PER_VERDICT)
-    ]
+    tokens = calls * per_call, calls * TOKENS_PER_VERDICT
+    return [Step(f"votes by {judge.name} (estimate)", calls, calls, *tokens, n, size)]
+
+
+def _size(n_bytes: float) -> str:
+    units = ("B", "kB", "MB", "GB", "TB")
+    power = min(len(units) - 1, max(0, int(math.log10(max(n_bytes, 1.0)) // 3)))
+    return f"{n_bytes / 1000.0**power:,.{min(power, 1)}f} {units[power]}"
