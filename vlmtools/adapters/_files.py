@@ -59,6 +59,15 @@ def read(folder: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return config, tensors
 
 
+def settings(part: Any) -> dict[str, Any]:
+    """The settings of a part, by name.
+
+    Args:
+        part: A dataclass.
+    """
+    return {one.name: getattr(part, one.name) for one in dataclasses.fields(part) if one.init}
+
+
 def typed(kind: type[Any], settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings read from JSON, as the fields of a dataclass want them.
 

@@ -130,10 +130,9 @@ class Part(nn.Module, ABC):
         Args:
             folder: Made if absent.
         """
-        fields = [one.name for one in dataclasses.fields(self) if one.init]
         config = {
             _files.TYPE: self.name,
-            "settings": {name: getattr(self, name) for name in fields},
+            "settings": _files.settings(self),
             "places": self.places(),
             "host": self._host_facts(),
         }

@@ -20,10 +20,14 @@ from vlmtools import registry
 from vlmtools.adapters import _files
 from vlmtools.adapters._adapter import Adapter
 from vlmtools.adapters._connector import Connector
-from vlmtools.adapters._host import Site, Sizes, attentions, path_of
+from vlmtools.adapters._host import Site, Sizes, attentions, host_of, path_of
 from vlmtools.adapters._part import Handle, Part
+from vlmtools.errors import BadInput
 
-__all__ = ["Adapter", "Connector", "Handle", "Part", "Site", "Sizes", "attentions", "load", "path_of"]
+__all__ = [
+    "Adapter", "Connector", "Handle", "Part", "Site", "Sizes", "as_peft", "attentions", "load", "path_of",
+    "register_peft",
+]  # fmt: skip
 
 
 def load(folder: str | Path, target: Any = None) -> Part:
@@ -40,3 +44,34 @@ def load(folder: str | Path, target: Any = None) -> Part:
     config, _ = _files.read(folder)
     kind = registry.load("vlmtools.adapters", str(config[_files.TYPE]), Part)  # type: ignore[type-abstract]
     return kind.from_pretrained(folder, target)
+
+
+def register_peft() -> None:
+    """Make PEFT know parts of vlmtools; call it before `PeftModel.from_pretrained` on a folder that holds one.
+
+    Raises:
+        BadInput: PEFT is not installed, or too old.
+    """
+    _tuner()
+
+
+def as_peft(part: Part, target: Any) -> Any:
+    """A `PeftModel` that trains a part: PEFT's trainers, `save_pretrained`, `disable_adapter` and `unload` work on it.
+
+    Args:
+        part: Not attached.
+        target: A `VLM` or a loaded model.
+
+    Raises:
+        BadInput: PEFT is not installed, or too old.
+        CannotAttach: The part does not fit the model.
+    """
+    return _tuner().as_peft(part, host_of(target))
+
+
+def _tuner() -> Any:
+    try:
+        from vlmtools.adapters import _peft_tuner
+    except ImportError as problem:
+        raise BadInput(f"PEFT cannot be imported ({problem}). Install vlmtools[peft].") from problem
+    return _peft_tuner
