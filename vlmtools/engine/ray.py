@@ -142,7 +142,7 @@ class RayData:
                 num_gpus=gpus or None,
             )
         del frames
-        with _hushed():
+        with _hushed(), _in_our_words(ray, work.name):
             for frame in results.iter_batches(batch_size=None, batch_format="pandas", prefetch_batches=1):
                 yield from frame["back"]
 
@@ -157,6 +157,7 @@ class RayData:
         try:
             import ray
             import ray.data
+            import ray.exceptions
             import ray.util.scheduling_strategies
         except ImportError:
             raise NotInstalled.extra("ray[data]", "ray", "--engine ray") from None
@@ -250,6 +251,18 @@ def _settings(ray: Any) -> Iterator[None]:
     finally:
         for name, value in before.items():
             setattr(context, name, value)
+
+
+@contextmanager
+def _in_our_words(ray: Any, name: str) -> Iterator[None]:
+    """Ray's own errors end a run only when no worker can be started."""
+    try:
+        yield
+    except ray.exceptions.RayError as error:
+        raise BadInput(
+            f"The cluster cannot start workers for {name!r}: {str(error).strip().splitlines()[-1][:300]} Every node "
+            "needs vlmtools, the same packages and the same files as this one. Install them there; what is stored is kept."
+        ) from error
 
 
 @contextmanager
