@@ -130,8 +130,7 @@ class Chooser:
         packed = {key: self.layout.pack(one, encoded) for key, one in self.listener.values().items()}
         rows = mask.nonzero()[:, 0].tolist()
         chosen: list[Selection | None] = []
-        for index, area in enumerate(areas):
-            n_keep = self.pruner.budget(len(area.places))
+        for index, (area, n_keep) in enumerate(zip(areas, self._budgets(areas, mask), strict=True)):
             if n_keep >= len(area.places):
                 chosen.append(None)
                 continue
@@ -140,6 +139,15 @@ class Chooser:
             seen = self._seen(features, packed, area, text, encoded.kind, row, index)
             chosen.append(_checked(self.pruner, seen, self.pruner.select(seen, n_keep)))
         return chosen
+
+    def _budgets(self, areas: Sequence[Area], mask: Tensor) -> list[int]:
+        """Tokens to keep of every view."""
+        found = [0] * len(areas)
+        for members in _pictures(areas, mask):
+            budgets = self.pruner.budgets([len(areas[index].places) for index in members])
+            for index, budget in zip(members, budgets, strict=True):
+                found[index] = budget
+        return found
 
     def _seen(
         self, features: Tensor, packed: Mapping[Any, Tensor], area: Area, text: Tensor | None,
@@ -172,6 +180,19 @@ class Chooser:
 
 
 _WHAT = ("received", "first", "keys", "patches", "queries")
+
+
+def _pictures(areas: Sequence[Area], mask: Tensor) -> list[list[int]]:
+    """Numbers of the views of every picture."""
+    row, column = mask.nonzero(as_tuple=True)
+    starts = (row.diff(prepend=row[:1] - 1) != 0) | (column.diff(prepend=column[:1] - 2) != 1)
+    run = starts.cumsum(0).tolist()
+    found: dict[tuple[str, int], list[int]] = {}
+    for index, area in enumerate(areas):
+        place = int(area.places[0])
+        owner = ("run", run[place]) if area.picture is None else ("picture", area.picture)
+        found.setdefault(owner, []).append(index)
+    return list(found.values())
 
 
 def _items(pooled: Any) -> tuple[Tensor, ...]:

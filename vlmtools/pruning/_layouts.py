@@ -8,7 +8,7 @@ import contextlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -80,9 +80,9 @@ class Layout(ABC):
 def _one_each(items: tuple[Tensor, ...], grids: list[tuple[int, int]]) -> list[Area]:
     """A view per item, at its end; what comes before it (a class token) belongs to no view."""
     areas, start = [], 0
-    for item, (height, width) in zip(items, grids, strict=True):
+    for index, (item, (height, width)) in enumerate(zip(items, grids, strict=True)):
         extra = len(item) - height * width
-        areas.append(Area(torch.arange(start + extra, start + len(item)), (height, width)))
+        areas.append(Area(torch.arange(start + extra, start + len(item)), (height, width), index))
         start += len(item)
     return areas
 
@@ -142,10 +142,14 @@ class Square(Layout):
     """Squares of patches become tokens of square pictures: pixel shuffle and pooling."""
 
     def areas(self, encoded: Encoded) -> list[Area]:
-        """A view per tile; Idefics3 hands over all tiles of a prompt as one."""
+        """A view per tile; all tiles that Idefics3 hands over for a prompt count as one picture."""
         n = math.prod(self._grid()) // self._size() ** 2
-        tiles = tuple(tile for item in encoded.items for tile in torch.split(item, n))
-        return _one_each(tiles, [_square(n)] * len(tiles))
+        tiles = [(row, tile) for row, item in enumerate(encoded.items) for tile in torch.split(item, n)]
+        found = _one_each(tuple(tile for _, tile in tiles), [_square(n)] * len(tiles))
+        by_row = self.config.model_type in ("idefics3", "smolvlm")
+        return [
+            replace(one, picture=row if by_row else None) for one, (row, _) in zip(found, tiles, strict=True)
+        ]
 
     def pack(self, values: Channels, encoded: Encoded) -> Float[Tensor, "place channel"]:
         """Means over squares."""
@@ -194,10 +198,10 @@ class Cells(Layout):
     def areas(self, encoded: Encoded) -> list[Area]:
         """A view per frame."""
         size, areas, start = self.tower.spatial_merge_size, [], 0
-        for frames, height, width in self._grids(encoded).tolist():
+        for index, (frames, height, width) in enumerate(self._grids(encoded).tolist()):
             grid = height // size, width // size
             for _ in range(frames):
-                areas.append(Area(torch.arange(start, start + math.prod(grid)), grid))
+                areas.append(Area(torch.arange(start, start + math.prod(grid)), grid, index))
                 start += math.prod(grid)
         return areas
 
@@ -252,13 +256,13 @@ class Tiles(Layout):
         base = [int(one.shape[1]) for one in features]
         places = torch.arange(sum(one.shape[0] * one.shape[1] for one in features)).double()[:, None]
         areas, start = [], 0
-        for packed, n in zip(self._packed(places), base, strict=True):
-            areas.append(Area(torch.arange(start, start + n), _square(n)))
+        for index, (packed, n) in enumerate(zip(self._packed(places), base, strict=True)):
+            areas.append(Area(torch.arange(start, start + n), _square(n), index))
             mosaic = packed[n:, 0].isnan().logical_not().cpu()
             if bool(mosaic.any()):
                 width = int(mosaic.long().cumprod(0).sum())
                 inside = mosaic.nonzero()[:, 0] + start + n
-                areas.append(Area(inside, (len(inside) // width, width)))
+                areas.append(Area(inside, (len(inside) // width, width), index))
             start += len(packed)
         return areas
 

@@ -17,10 +17,13 @@ class Area:
     Args:
         places: Numbers of its tokens among all placeholders of the batch, in raster order.
         grid: (height, width) in tokens.
+        picture: Number of the picture, or of the video, it belongs to; None where only the prompt shows it: tiles that
+            stand together are one picture.
     """
 
     places: Int[Tensor, "token"]
     grid: tuple[int, int]
+    picture: int | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

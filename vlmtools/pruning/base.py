@@ -7,8 +7,9 @@ A method is a pure function on tensors of one view (a picture, a tile of it, or 
 dataclass that says what the function needs and calls it. Encoding, scores, packing and positions are the seam's work.
 """
 
+import itertools
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
@@ -20,6 +21,9 @@ from vlmtools.patches.base import Attached, Handle, Live, Patch
 
 Positions = Literal["auto", "original", "renumber"]
 """Where kept tokens say they are: where they were, or one after the other."""
+
+Per = Literal["view", "picture"]
+"""What a budget is for: every view by itself, or all views of a picture together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,13 +188,16 @@ class TokenPruner(Patch):
 
     Args:
         keep: Share in (0, 1] of every view, or, as a whole number, tokens per view (a picture, a tile, or a frame).
-            1.0 is neutral; at least one token stays.
+            1.0 is neutral; at least one token of every view stays.
         positions: `original` keeps the positions the tokens had, `renumber` counts on without gaps; `auto` is
             `original` for models with three-axis positions and `renumber` for others.
+        per: `view`, or `picture`: `keep` is for all tiles of a picture (all frames of a video) together, shared out in
+            proportion to their tokens. The same for models that see a picture whole.
     """
 
     keep: float | int = 1.0
     positions: Positions = "auto"
+    per: Per = "view"
 
     @abstractmethod
     def select(self, seen: Seen, n_keep: int) -> Selection:
@@ -220,6 +227,19 @@ class TokenPruner(Patch):
         """
         wanted = round(self.keep * n_tokens) if self._is_share else int(self.keep)
         return max(1, min(n_tokens, wanted))
+
+    def budgets(self, n_tokens: Sequence[int]) -> list[int]:
+        """Tokens to keep of every view of one picture, from 1 to all of them.
+
+        Args:
+            n_tokens: Tokens of the views, each at least 1.
+        """
+        if self.per == "view":
+            return [self.budget(n) for n in n_tokens]
+        spare = max(0, self.budget(sum(n_tokens)) - len(n_tokens))  # one token of every view stays anyway
+        ends = [0, *itertools.accumulate(n - 1 for n in n_tokens)]
+        shared = [round(spare * end / max(1, ends[-1])) for end in ends]
+        return [1 + stop - start for start, stop in itertools.pairwise(shared)]
 
     @property
     def _is_share(self) -> bool:
@@ -262,6 +282,11 @@ class TokenPruner(Patch):
         yield from Seam(self, live).install()
 
     def _check(self) -> None:
+        if self.per not in ("view", "picture"):
+            raise BadInput(
+                f"{self.name}: per={self.per!r} is neither view (every tile or frame by itself) nor picture (all of "
+                "them together). Choose one."
+            )
         whole = not isinstance(self.keep, float) or self.keep.is_integer()
         good = 0 < self.keep <= 1 if self._is_share else self.keep >= 1 and whole
         if isinstance(self.keep, bool) or not good:
