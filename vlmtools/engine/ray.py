@@ -261,7 +261,8 @@ def _in_our_words(ray: Any, name: str) -> Iterator[None]:
     except ray.exceptions.RayError as error:
         raise BadInput(
             f"The cluster cannot start workers for {name!r}: {str(error).strip().splitlines()[-1][:300]} Every node "
-            "needs vlmtools, the same packages and the same files as this one. Install them there; what is stored is kept."
+            "needs vlmtools, the same packages and the same files as this one. Install them there; what is stored is "
+            "kept."
         ) from error
 
 
