@@ -133,3 +133,52 @@ def test_a_share_outside_its_range_is_refused(sparsity):
 def test_a_model_without_such_layers_is_refused():
     with pytest.raises(BadInput, match="named like those of Swin"):
         prune(torch.nn.Sequential(torch.nn.Linear(2, 2)), 0.5)
+
+
+def hierarchy():
+    """Two stages of one attention projection each, the second a thousand times smaller."""
+    stages = [
+        torch.nn.ModuleDict({"attn": torch.nn.ModuleDict({"proj": torch.nn.Linear(2, 2, bias=False)})})
+        for _ in range(2)
+    ]
+    with torch.no_grad():
+        stages[0]["attn"]["proj"].weight.copy_(torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
+        stages[1]["attn"]["proj"].weight.copy_(torch.tensor([[0.001, 0.005], [0.001, 0.006]]))
+    return torch.nn.Sequential(*stages)
+
+
+def test_a_hierarchy_of_two_stages_pruned_by_hand():
+    # scores, largest weight first: 1, 9/25, 4/29, 1/30 and 1, 25/61, 1/62, 1/63; the four largest of the eight stay
+    model = hierarchy()
+    masks = prune(model, 0.5)
+    assert masks["0.attn.proj"].tolist() == [[False, False], [True, True]]
+    assert masks["1.attn.proj"].tolist() == [[False, True], [False, True]]
+    # with a quarter gone it is the small stage that loses both, however small the other's smallest weight is
+    masks = prune(hierarchy(), 0.25)
+    assert masks["0.attn.proj"].all() and masks["1.attn.proj"].tolist() == [[False, True], [False, True]]
+
+
+def test_kinds_of_ones_own_prune_any_model():
+    model = torch.nn.Sequential(
+        torch.nn.Linear(4, 4), torch.nn.ReLU(), torch.nn.Linear(4, 4), torch.nn.Linear(4, 3)
+    )
+    masks = prune(model, 0.5, kinds=lambda name: "all" if name in ("0", "2") else None)
+    assert sorted(masks) == ["0", "2"] and sum(int(mask.sum()) for mask in masks.values()) == 16
+    assert (model[3].weight != 0).all()
+
+
+@pytest.mark.parametrize("name", ["nat", "crossformer", "smt", "biformer", "litv2", "transnext"])
+def test_hierarchical_backbones_of_the_package_lose_the_asked_share_of_each_kind(name):
+    from vlmtools.backbones import find
+
+    torch.manual_seed(0)
+    cls = find(name)[0]
+    model, x = cls.tiny().eval(), torch.randn(1, 3, cls.tiny_sizes[0], cls.tiny_sizes[0])
+    masks = prune(model, 0.5)
+    for kind in ("qkv", "proj", "mlp"):
+        chosen = [mask for layer, mask in masks.items() if kind_of(layer) == kind]
+        n_all = sum(mask.numel() for mask in chosen)
+        assert chosen and sum(int(mask.sum()) for mask in chosen) == n_all - n_all // 2
+    assert not any("head" in layer or "pos" in layer for layer in masks)
+    with torch.no_grad():
+        assert torch.isfinite(model(x)).all()

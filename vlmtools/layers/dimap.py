@@ -11,17 +11,18 @@ Reference: arXiv:2404.13648, formula 10; the score is that of arXiv:2010.07611.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from vlmtools.errors import BadInput
 
+_PARTS = r"(?:q_proj|k_proj|v_proj|query|key|value|q|k|v|kv|wq|wk|wv)"
 KINDS: tuple[tuple[str, str], ...] = (
-    (r"(?:^|\.)(?:attn|self|attention)\.(?:qkv|q_proj|k_proj|v_proj|query|key|value)$", "qkv"),
-    (r"(?:^|\.)(?:attn\.proj|attention\.o_proj|attention\.output\.dense)$", "proj"),
-    (r"(?:^|\.)(?:mlp\.fc\d|intermediate\.dense|(?<!attention\.)output\.dense)$", "mlp"),
+    (rf"(?:^|\.)(?:attn|self|attention)\.(?:(?:h_|l_)?qkv|l_q|l_kv|qkv_linear|{_PARTS})$", "qkv"),
+    (r"(?:^|\.)(?:attn\.(?:[hl]_)?proj|attn\.wo|attention\.o_proj|attention\.output\.dense)$", "proj"),
+    (r"(?:^|\.)(?:mlp\.fc\d|mlp\.[02]|intermediate\.dense|(?<!attention\.)output\.dense)$", "mlp"),
 )
 """Pattern of a layer's name → the kind of module that it is ranked with; other layers are kept whole."""
 
@@ -67,45 +68,47 @@ def keep_masks(weights: Mapping[str, Tensor], kinds: Mapping[str, str], sparsity
 
 
 def kind_of(name: str) -> str | None:
-    """The kind of module that a linear layer of a Swin-like model belongs to; None for layers that are kept whole.
+    """The kind of module that a linear layer belongs to; None for layers that are kept whole.
 
     Args:
-        name: Name of the layer in timm's, the authors' or transformers' model.
+        name: Name of the layer in timm's, the authors' or transformers' Swin, or in a backbone of this package.
     """
     return next((kind for pattern, kind in KINDS if re.search(pattern, name)), None)
 
 
-def prune(model: nn.Module, sparsity: float) -> dict[str, Tensor]:
+def prune(
+    model: nn.Module, sparsity: float, kinds: Callable[[str], str | None] = kind_of
+) -> dict[str, Tensor]:
     """Zero the least important weights in place, and say which stayed.
 
-    Patch embeddings, patch merging, norms, biases and the classifier are kept. Where queries, keys and values are three
-    layers they are scored as the one that they are in the paper.
+    Patch embeddings, patch merging, norms, biases and the classifier are kept. Where queries, keys and values of one
+    attention are several layers they are scored as the one that they are in the paper.
 
     Args:
-        model: Swin of transformers, timm or its authors, or another model whose layers are named alike.
+        model: Swin of transformers, timm or its authors, a backbone of this package, or another model whose layers are
+            named alike.
         sparsity: Share of the weights of each kind of module that goes, in [0, 1); 0 changes nothing.
+        kinds: Name of a linear layer → the kind of module it is ranked with; None keeps the layer whole.
 
     Raises:
         BadInput: No layer of the model is known by name, or the share is outside its range.
     """
     linear = {
-        name: one.weight
-        for name, one in model.named_modules()
-        if isinstance(one, nn.Linear) and kind_of(name)
+        name: one.weight for name, one in model.named_modules() if isinstance(one, nn.Linear) and kinds(name)
     }
     if not linear:
         raise BadInput(
             f"{type(model).__name__} has no linear layer named like those of Swin (attn.qkv, attn.proj, mlp.fc1, …). "
-            "Give a Swin-like model, or call keep_masks with kinds of your own."
+            "Give a Swin-like model, or say with kinds= which layer is ranked with which."
         )
     whole: dict[str, list[str]] = {}
     for name in linear:
-        whole.setdefault(re.sub(r"\.(q_proj|k_proj|v_proj|query|key|value)$", ".qkv", name), []).append(name)
+        whole.setdefault(re.sub(rf"\.{_PARTS}$", ".qkv", name), []).append(name)
     joined = {layer: torch.cat([linear[part].detach() for part in parts]) for layer, parts in whole.items()}
-    kinds = {layer: kind for layer, parts in whole.items() if (kind := kind_of(parts[0]))}
+    found_kinds = {layer: kind for layer, parts in whole.items() if (kind := kinds(parts[0]))}
     masks = {
         part: mask
-        for layer, found in keep_masks(joined, kinds, sparsity).items()
+        for layer, found in keep_masks(joined, found_kinds, sparsity).items()
         for part, mask in zip(
             whole[layer], torch.split(found, [linear[one].shape[0] for one in whole[layer]]), strict=True
         )
