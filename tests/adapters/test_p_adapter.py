@@ -196,3 +196,17 @@ def test_impossible_settings_are_refused() -> None:
     model, _ = llava()
     with pytest.raises(CannotAttach, match="Choose a reduction"):
         PAdapter(reduction=3).attach(model)
+
+
+def test_in_the_bipartite_graph_no_node_sends_to_itself() -> None:
+    torch.manual_seed(0)
+    a, rows, columns = torch.rand(1, 2, 3, 5).softmax(-1), torch.randn(1, 2, 3, 4), torch.randn(1, 2, 5, 4)
+    square = torch.cat([torch.cat([torch.zeros(1, 2, 3, 3), a], -1), F.pad(a.mT, (0, 5))], -2)
+    nodes = torch.cat([rows, columns], -2)
+    whole = square * (
+        (square + 1e-8).sqrt()[..., None] * (nodes[..., None, :, :] - nodes[..., None, :]) + 1e-8
+    ).norm(dim=-1) ** (1.25 - 2)
+    assert not whole.diagonal(dim1=-2, dim2=-1).any()
+    ours = edge_weights(a, rows, columns, 1.25, False)
+    torch.testing.assert_close(ours, whole[..., :3, 3:])
+    torch.testing.assert_close(ours.sum(-1), whole[..., :3, :].sum(-1))
