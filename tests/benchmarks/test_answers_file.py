@@ -187,3 +187,10 @@ def test_letters_of_any_script_survive(tmp_path: Path) -> None:
     text = "Ein Hund – 犬 🐕 \u2028 " + string.punctuation
     path = one_line(tmp_path, json.dumps({"image_id": 1, "caption": text}, ensure_ascii=False))
     assert read_answers(path, Chair(), SAMPLES).said["1"].text == text
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_a_list_in_a_file_called_jsonl_is_read_as_a_list(tmp_path: Path, indent: int | None) -> None:
+    rows = [{"id": "1", "text": "A dog."}, {"id": "2", "text": "A cat."}]
+    (tmp_path / "a.jsonl").write_text(json.dumps(rows, indent=indent))
+    assert [row.fields for row in read_entries(tmp_path / "a.jsonl")] == rows

@@ -24,7 +24,8 @@ def read_entries(path: Path) -> tuple[Row, ...]:
     if path.name.removesuffix(".gz").lower().endswith((".csv", ".tsv")):
         return read_table(path).rows
     text = _decoded(path, _unzipped(path, _bytes(path)))
-    lines = path.name.removesuffix(".gz").lower().endswith(".jsonl") or _is_lines(text)
+    named = path.name.removesuffix(".gz").lower().endswith(".jsonl")
+    lines = _is_lines(text) or (named and not _is_whole(text))
     rows = tuple(_jsonl(path, text) if lines else _json(path, text, "id", "text"))
     if not rows:
         raise BadInput(
@@ -58,3 +59,14 @@ def _is_lines(text: str) -> bool:
     except (ValueError, RecursionError):
         return False
     return isinstance(first, dict) and bool(rest.strip() or first.keys() & {*_ID_NAMES, *_TEXT_NAMES})
+
+
+def _is_whole(text: str) -> bool:
+    """Whether a file called .jsonl holds one JSON list, or one object over several lines."""
+    head = text.strip()
+    if not head.startswith(("[", "{\n", "{\r")):
+        return False
+    try:
+        return isinstance(json.loads(head), list | dict)
+    except (ValueError, RecursionError):
+        return False

@@ -11,6 +11,7 @@ from vlmtools.cli import _options as opt
 
 if TYPE_CHECKING:
     from vlmtools.evaluate.run import Asking, Run
+    from vlmtools.evaluate.workers import Worker
     from vlmtools.types import Responder
 
 
@@ -51,6 +52,10 @@ def eval_(
     dtype: opt.Dtype = "auto",
     batch_size: opt.BatchSize = None,
     concurrency: opt.Concurrency = None,
+    workers: Annotated[
+        int,
+        opt.option(opt.RUN, "--workers", min=1, help="Processes that ask at once, each on a GPU of its own."),
+    ] = 1,
     trust_remote_code: opt.TrustRemoteCode = False,
     offline: Annotated[
         bool, opt.option(opt.RUN, "--offline", help="Replay what is stored; ask nothing.")
@@ -90,6 +95,7 @@ def eval_(
     from vlmtools.cli._evaluated import judged_by
     from vlmtools.evaluate.run import Asking, default_folder, question
     from vlmtools.evaluate.scoring import Scoring
+    from vlmtools.evaluate.workers import Worker
 
     benchmark = load_benchmark(bench, protocol=protocol)
     options = {
@@ -111,7 +117,16 @@ def eval_(
     if plan:
         running.plan(json_)
         return
-    running.go(budget or [], baseline, json_)
+    worker = Worker.from_environment()
+    if worker.of > 1 and not offline:
+        running.share(worker, budget or [], baseline, json_)
+        return
+    if workers > 1 and not offline:
+        from vlmtools.cli._workers import start
+
+        start(workers, model, folder, asked)
+        worker = Worker(0, workers)
+    running.go(budget or [], baseline, json_, worker)
 
 
 def changed(
@@ -164,13 +179,11 @@ class _Running:
         """What would be asked, and how much of it is stored."""
         from vlmtools.cli._screen import print_json
         from vlmtools.crosscheck.collect import Draws, wanted
-        from vlmtools.store import Store
+        from vlmtools.evaluate.merging import stored_keys
 
         calls = list(wanted(self.responder, self.asked.samples, Draws(scored=self.asked.decoding)))
-        stored = 0
-        if (self.folder / "run.json").is_file():
-            with Store(self.folder, read_only=True) as store:
-                stored = sum(store.has("answers", key) for key, _ in calls)
+        there = stored_keys(self.folder)
+        stored = sum(key in there for key, _ in calls)
         told = {
             "folder": str(self.folder),
             "items": len(calls),
@@ -186,23 +199,47 @@ class _Running:
             f"{told['at_most_new_tokens']:,} new tokens. Run folder: {self.folder}"
         )
 
-    def go(self, limits: list[str], baseline: Path | None, as_json: bool) -> None:
-        """Ask, score, write, show."""
-        from vlmtools.cli._evaluated import show
+    def go(self, limits: list[str], baseline: Path | None, as_json: bool, worker: "Worker") -> None:
+        """Ask, score, write, show; where workers have asked already, only the rest."""
         from vlmtools.crosscheck.budget import Budget
         from vlmtools.evaluate.run import Run
+        from vlmtools.evaluate.workers import score_when_last
         from vlmtools.report.evaluation import write_outputs
         from vlmtools.store import Store
 
-        record = {"command": shlex.join(["vlmtools", *sys.argv[1:]])}
         with Store(self.folder) as store:
             run = Run(self.asked, self.responder, store, self.asking, self.scoring)
             try:
                 self._begin(run)
-                found = self._ask(run, Budget.parse(limits), baseline, record)
+                done = score_when_last(run, worker, baseline, self._record()) if worker.of > 1 else None
+                found = done or self._ask(run, Budget.parse(limits), baseline, self._record())
             finally:
                 self.responder.close()
             write_outputs(store, found)
+        self._show(found, as_json)
+
+    def share(self, worker: "Worker", limits: list[str], baseline: Path | None, as_json: bool) -> None:
+        """Ask what falls to one of several workers; the last of them scores, writes and shows."""
+        from vlmtools.cli._workers import share
+        from vlmtools.crosscheck.budget import Budget
+        from vlmtools.evaluate.run import Run
+        from vlmtools.store import Store
+
+        with Store(worker.folder(self.folder)) as store:
+            run = Run(self.asked, self.responder, store, self.asking, self.scoring)
+            try:
+                found = share(run, worker, self.folder, Budget.parse(limits), baseline, self._record())
+            finally:
+                self.responder.close()
+        if found is not None:
+            self._show(found, as_json)
+
+    def _record(self) -> dict[str, Any]:
+        return {"command": shlex.join(["vlmtools", *sys.argv[1:]])}
+
+    def _show(self, found: Any, as_json: bool) -> None:
+        from vlmtools.cli._evaluated import show
+
         show(found, self.asked.benchmark, as_json, self.folder / "report.html")
         typer.echo(f"Run folder: {self.folder}", err=True)
 

@@ -14,6 +14,7 @@ from vlmtools.crosscheck.collect import ByItem, Draws, Progress, Tally, collect,
 from vlmtools.errors import BadInput
 from vlmtools.evaluate.controls import probe
 from vlmtools.evaluate.media import check_found, located
+from vlmtools.evaluate.merging import merge
 from vlmtools.evaluate.scoring import Scoring, evaluation, items
 from vlmtools.store import Store, call_key
 from vlmtools.types import Decoding, Json, Responder, Sample, by_id
@@ -204,7 +205,7 @@ class Run:
 
     def controls(self) -> dict[str, Json]:
         """What the model does with a blank and with a wrong picture; asked once, then read from the folder."""
-        self._bind()
+        self.bind()
         key = call_key(
             "control",
             {"model": dict(self.responder.identity()), "n": self.asking.n_probes, **self.asked.identity},
@@ -217,13 +218,18 @@ class Run:
             return made
         return {name: value for name, value in (stored or {}).items() if name != "key"}
 
-    def _bind(self) -> None:
+    @property
+    def identity(self) -> dict[str, Json]:
+        """What the folder is about: the question, and who is asked."""
         model = json.loads(json.dumps(dict(self.responder.identity()), default=str))
-        self.store.bind(
-            {**self.asked.identity, "model": model},
-            {"protocol": self.asked.benchmark.protocol, "name": self.responder.name},
-        )
+        return {**self.asked.identity, "model": model}
+
+    def bind(self) -> None:
+        """Make the folder this run's, with what its workers have answered so far."""
+        said = {"protocol": self.asked.benchmark.protocol, "name": self.responder.name}
+        self.store.bind(self.identity, said)
         self.store.append_many("items", (_item(sample) for sample in self.asked.samples))
+        merge(self.store, self.identity)
 
     def _collect(self, budget: Budget | None, progress: Progress) -> tuple[ByItem, Tally]:
         paid = self.responder if budget is None else Metered(self.responder, budget)
