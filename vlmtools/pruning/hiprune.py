@@ -1,7 +1,8 @@
 """HiPrune: anchors from the middle of the vision tower, their neighbours, then the rest from its end."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, Self
 
 import torch
 from jaxtyping import Float, Int64
@@ -199,6 +200,22 @@ class HiPrune(TokenPruner):
     weight: float = 1.0
     object_layer: int | None = None
     deep_layer: int | None = None
+
+    @classmethod
+    def calibrated(cls, target: Any, batches: Iterable[Mapping[str, Any]], **settings: Any) -> Self:
+        """For a tower whose object layer nobody knows: measured on pictures, without labels.
+
+        Args:
+            target: A `VLM`, or any loaded Hugging Face model that generates text from pictures.
+            batches: Inputs as the processor gives them, one picture each; some dozens are enough.
+            settings: The other fields.
+
+        Raises:
+            BadInput: No pictures, or fewer than three layers that see whole pictures.
+        """
+        from vlmtools.pruning._calibrate import calibrate
+
+        return cls(object_layer=calibrate(target, batches).object_layer, **settings)
 
     def needs(self, tower: Tower) -> Needs:
         """Attention received in two layers."""
