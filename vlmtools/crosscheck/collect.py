@@ -32,6 +32,26 @@ def silent(stage: str, done: int, total: int) -> None:
     """A `Progress` that shows nothing."""
 
 
+class Parts:
+    """Progress of a stage that is done in parts whose sizes are found one after the other.
+
+    Args:
+        whole: Who is told.
+    """
+
+    def __init__(self, whole: Progress) -> None:
+        self.whole, self.before, self.latest = whole, 0, 0
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Tell what is done of the parts so far."""
+        self.latest = total
+        self.whole(stage, self.before + done, self.before + total)
+
+    def next(self) -> None:
+        """Begin the next part."""
+        self.before += self.latest
+
+
 @dataclass(frozen=True)
 class Draws:
     """Which answers are wanted from each model.

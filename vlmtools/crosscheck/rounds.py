@@ -1,7 +1,8 @@
 """Which judge is asked what in each mode: one round of votes per judge in memory."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from vlmtools.crosscheck.budget import Budget, Metered
@@ -16,6 +17,14 @@ from vlmtools.types import Json, Responder, Sample
 if TYPE_CHECKING:
     from vlmtools.crosscheck.run import CrossCheck
 
+Targets = Mapping[str, Subject]
+"""Answers and claims by model."""
+Calls = Callable[[Targets], Iterable[tuple[str, VoteCall]]]
+"""From targets, or a part of their items, to the votes they need."""
+
+PART_ITEMS, PART_VOTES = 4096, 2**18
+"""Votes are made out for so many items at once, more when they are few: what waits in memory stays bounded."""
+
 
 def rounds(
     setting: "CrossCheck",
@@ -24,8 +33,8 @@ def rounds(
     targets: Mapping[str, Subject],
     samples: Mapping[str, Sample],
     budget: Budget | None,
-) -> Iterable[tuple[Judge, list[tuple[str, VoteCall]], str]]:
-    """(judge, calls, name of the stage): one round, except where each evidence model is itself the judge.
+) -> Iterable[tuple[Judge, Calls, str]]:
+    """(judge, what makes its calls, name of the stage): one round, except where every evidence model is a judge.
 
     Args:
         setting: Mode, evidence and weights.
@@ -44,12 +53,13 @@ def rounds(
             raise BadInput(
                 "--mode ref needs trusted answers, and no item has a `reference`. Add it to the item file."
             )
-        yield paid, list(reference_calls(paid, targets, samples)), f"votes by {judge.name}"
+        yield paid, lambda part: reference_calls(paid, part, samples), f"votes by {judge.name}"
     elif setting.mode == "implicit":
         yield from _implicit(setting, judge, sources, targets, samples, budget)
     else:
         wanted, same = pairs(setting, tuple(targets)), together(tuple(targets), setting.panel, setting.seed)
-        yield paid, list(cross_calls(paid, targets, samples, wanted, same)), f"votes by {judge.name}"
+        calls: Calls = partial(cross_calls, paid, samples=samples, pairs=wanted, same=same)
+        yield paid, calls, f"votes by {judge.name}"
 
 
 def _implicit(
@@ -59,7 +69,7 @@ def _implicit(
     targets: Mapping[str, Subject],
     samples: Mapping[str, Sample],
     budget: Budget | None,
-) -> Iterable[tuple[Judge, list[tuple[str, VoteCall]], str]]:
+) -> Iterable[tuple[Judge, Calls, str]]:
     if judge.looks_at != "media":
         raise BadInput(
             f"--mode implicit asks models about the item itself; {judge.name!r} compares texts. Use --judge vlm."
@@ -74,8 +84,28 @@ def _implicit(
     for source in eyes:
         looking = _metered(replace(judge, responder=source), budget)  # type: ignore[type-var]
         same = together(tuple(targets), setting.panel, setting.seed)
-        calls = list(media_calls(looking, source.name, targets, samples, not setting.include_self, same))
+        calls: Calls = partial(
+            media_calls, looking, source.name, samples=samples, skip_self=not setting.include_self, same=same
+        )
         yield looking, calls, f"votes by {source.name}"
+
+
+def parts(targets: Targets) -> Iterator[Targets]:
+    """The targets with a part of the items at a time, in order; whose answers are evidence stays whole.
+
+    Args:
+        targets: Answers and claims by model.
+    """
+    items = list(dict.fromkeys(item for subject in targets.values() for item in subject.claims))
+    size = max(PART_ITEMS, PART_VOTES // max(1, len(targets) ** 2))
+    for start in range(0, len(items), size):
+        chosen = items[start : start + size]
+        yield {
+            name: Subject(
+                subject.stored, {item: subject.claims[item] for item in chosen if item in subject.claims}
+            )
+            for name, subject in targets.items()
+        }
 
 
 def judge_record(setting: "CrossCheck", judge: Judge, sources: Sequence[Responder]) -> Json:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from vlmtools.crosscheck.budget import Budget, Metered
 from vlmtools.crosscheck.checks import check_settings
-from vlmtools.crosscheck.collect import ByItem, Draws, Progress, Tally, collect, silent
+from vlmtools.crosscheck.collect import ByItem, Draws, Parts, Progress, Tally, collect, silent
 from vlmtools.crosscheck.estimate import Book, Estimate, by_latent_truth, by_votes
 from vlmtools.crosscheck.judges.base import Claim, Judge
 from vlmtools.crosscheck.notes import (
@@ -21,7 +21,7 @@ from vlmtools.crosscheck.notes import (
 )
 from vlmtools.crosscheck.rank import ranking
 from vlmtools.crosscheck.ranking import Ranking
-from vlmtools.crosscheck.rounds import judge_record, rounds
+from vlmtools.crosscheck.rounds import judge_record, parts, rounds
 from vlmtools.crosscheck.sources import judge_by_name
 from vlmtools.crosscheck.voting import (
     REFERENCE,
@@ -172,7 +172,7 @@ class CrossCheck:
         answered, _ = self._answers(sources, samples, store, None, True, silent, None)
         targets, _, _ = self._subjects(judge, answered, samples)
         asked = rounds(self, judge, sources, targets, by_id(samples), None)
-        return [call for _, calls, _ in asked for call in calls]
+        return [call for _, calls, _ in asked for call in calls(targets)]
 
     def _subjects(
         self, judge: Judge, answered: Mapping[str, ByItem], samples: Sequence[Sample]
@@ -267,18 +267,22 @@ class CrossCheck:
         engine: Engine | None,
     ) -> tuple[Votes, list[str]]:
         votes, missing, reasons = Votes(), 0, Tally()
-        for one, calls, stage in rounds(self, judge, sources, targets, samples, budget):
+        for one, calls_of, stage in rounds(self, judge, sources, targets, samples, budget):
+            told = Parts(progress)
             try:
-                tally = vote(
-                    store, one, calls, stage=stage, progress=progress, offline=offline, engine=engine
-                )
+                for part in parts(targets):
+                    calls = list(calls_of(part))
+                    tally = vote(
+                        store, one, calls, stage=stage, progress=told, offline=offline, engine=engine
+                    )
+                    told.next()
+                    for reason, n in tally.failed.items():
+                        reasons.failed[reason] = reasons.failed.get(reason, 0) + n
+                    missing += read_back(store, calls, votes)
             finally:
                 one.close()
                 if (behind := getattr(one, "responder", None)) is not None:
                     behind.close()  # one model in memory at a time
-            for reason, n in tally.failed.items():
-                reasons.failed[reason] = reasons.failed.get(reason, 0) + n
-            missing += read_back(store, calls, votes)
         if not missing:
             return votes, []
         why = "; ".join(reasons.failed) or "no reason given"
