@@ -21,10 +21,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from adapter_study.answering import answered, change, corrected
+from adapter_study.answering import change, corrected
 from adapter_study.parts import YARDSTICK, Entry, equal_lora
 from adapter_study.table import table
-from adapter_study.training import Study, taught
+from adapter_study.training import Study, answered, taught
 from train_adapter import Settings
 
 from vlmtools import registry

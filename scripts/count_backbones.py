@@ -28,12 +28,13 @@ TESTS = ROOT / "tests" / "backbones"
 PACKAGE = "vlmtools.backbones"
 
 
-def facts(architecture: str, cls: type[Backbone], variant: Variant) -> dict[str, Any]:
+def facts(architecture: str, cls: type[Backbone], name: str, variant: Variant) -> dict[str, Any]:
     """What the classes and the tests say about a variant, without making it.
 
     Args:
         architecture: File name of the backbone.
         cls: Its class.
+        name: Of the variant.
         variant: One of its sizes.
     """
     return {
@@ -41,6 +42,8 @@ def facts(architecture: str, cls: type[Backbone], variant: Variant) -> dict[str,
         "paper": ", ".join(re.findall(r"arXiv:[\d.]+", cls.__doc__ or "")),
         "size": variant.size,
         "top1": variant.top1,
+        "stated_gmac": cls.stated_gmac.get(name),
+        "gmac_apart": cls.gmac_apart.get(name, ""),
         "checked": checked(architecture, cls),
         "needs": cls.needs,
         "licence": variant.licence,
@@ -71,7 +74,8 @@ def counted(cls: type[Backbone], variant: Variant) -> dict[str, Any]:
         variant: One of its sizes.
     """
     with torch.device("meta"):
-        model = cls(**variant.args).eval()
+        # what was made on a stated device, tables of positions for example, has to go along
+        model = cls(**variant.args).eval().to("meta")
         image = torch.empty(1, variant.args.get("in_chans", 3), variant.size, variant.size)
     params = sum(weight.numel() for weight in model.parameters())
     try:
@@ -95,10 +99,10 @@ def table(again: bool = False) -> dict[str, dict[str, Any]]:
         again: Count also what is in the table.
     """
     old: dict[str, dict[str, Any]] = json.loads(TABLE.read_text(encoding="utf-8")) if TABLE.is_file() else {}
-    known = {name: (architecture, cls, variant) for architecture, cls, name, variant in variants()}
-    rows = {name: {**facts(*one), **_numbers(old.get(name), one[2])} for name, one in known.items()}
+    known = {one[2]: one for one in variants()}
+    rows = {name: {**facts(*one), **_numbers(old.get(name), one[3])} for name, one in known.items()}
     write(rows)
-    for name, (_, cls, variant) in known.items():
+    for name, (_, cls, _, variant) in known.items():
         if (again or rows[name]["flops"] is None) and _can_be_made(cls):
             rows[name] |= counted(cls, variant)
             print(name, rows[name]["params"], rows[name]["flops"], flush=True)
@@ -129,8 +133,8 @@ def _can_be_made(cls: type[Backbone]) -> bool:
 
 
 def _numbers(row: dict[str, Any] | None, variant: Variant) -> dict[str, Any]:
-    """What was counted before; the stated parameters otherwise."""
-    if row is None:
+    """What was counted before at the same size; the stated parameters otherwise."""
+    if row is None or row["size"] != variant.size:
         return {"params": variant.params, "flops": None}
     return {key: row[key] for key in ("params", "flops")}
 

@@ -8,12 +8,14 @@ Pictures are looked for beside the file. `vlmtools list adapters` prints the nam
 
 The loop is the Trainer of transformers. The loss counts the answers only. The folder `--out` holds
 `adapter_model.safetensors` and `adapter_config.json` (load them with `vlmtools.adapters.base.load`), `curve.jsonl` with
-one row per logged step, and checkpoints. The same command again goes on where it was stopped.
+one row per logged step, and checkpoints. The same command again goes on where it was stopped, also where it was killed.
+With --bench the model is evaluated before and after: `vlmtools compare OUT/before OUT/after` says what changed.
 
 Expected: one progress bar; the loss in `curve.jsonl` falls; the last line says where the adapter is.
 """
 
 import argparse
+import dataclasses
 import json
 import shutil
 from dataclasses import dataclass
@@ -27,6 +29,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 import vlmtools as vt
 from vlmtools import registry
 from vlmtools.adapters.base import Part, load
+from vlmtools.compare import compare, load_run
 from vlmtools.errors import BadInput
 from vlmtools.vlm import VLM
 
@@ -90,10 +93,10 @@ class Curve(TrainerCallback):  # type: ignore[misc]
         self.path, self.stop_at = path, stop_at
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Keep what the checkpoint knows about."""
+        """Keep what the checkpoint knows about; a line that was torn when the process died is newer than that."""
         lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.is_file() else []
-        kept = [line for line in lines if json.loads(line)["step"] <= state.global_step]
-        self.path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        rows = [row for line in lines if (row := _read(line)) and row["step"] <= state.global_step]
+        self.path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         """One row."""
@@ -108,13 +111,24 @@ class Curve(TrainerCallback):  # type: ignore[misc]
             control.should_training_stop = True
 
 
+def _read(text: str) -> dict[str, Any]:
+    """An object of JSON; nothing where the text breaks off."""
+    try:
+        found: dict[str, Any] = json.loads(text)
+    except ValueError:
+        return {}
+    return found
+
+
 def last_checkpoint(out: Path) -> Path | None:
     """The newest checkpoint that was written to its end; None for a fresh start.
 
     Args:
         out: The folder of the run.
     """
-    found = [one for one in out.glob("checkpoint-*") if (one / "trainer_state.json").is_file()]
+    # the last file that Trainer writes
+    states = out.glob("checkpoint-*/trainer_state.json")
+    found = [one.parent for one in states if _read(one.read_text(encoding="utf-8"))]
     return max(found, key=lambda one: int(one.name.rpartition("-")[2]), default=None)
 
 
@@ -144,9 +158,10 @@ def train(vlm: VLM, adapter: str | Part, rows: Rows, out: Path, settings: Settin
     fresh = make(adapter) if isinstance(adapter, str) else adapter
     torch.manual_seed(settings.seed)
     part = load(begun, vlm) if begun is not None else fresh.attach(vlm)
-    if part.name != fresh.name:
+    differs = _difference(fresh, part)
+    if differs:
         part.detach()
-        raise BadInput(f"{out} holds a run of {part.name!r}, not of {fresh.name!r}. Give another --out.")
+        raise BadInput(f"{out} holds a run with {differs}. Give another --out, or --restart.")
     trainer = AdapterTrainer(
         part,
         model=vlm.model,
@@ -159,6 +174,40 @@ def train(vlm: VLM, adapter: str | Part, rows: Rows, out: Path, settings: Settin
     trainer.save_model()
     vlm.model.eval()
     return part
+
+
+def _difference(asked: Part, found: Part) -> str:
+    """How a part of a checkpoint differs from the one asked for; widths left out are taken from the model."""
+    if asked.name != found.name:
+        return f"{found.name!r}, not {asked.name!r}"
+    for one in dataclasses.fields(asked):
+        want, have = getattr(asked, one.name), getattr(found, one.name)
+        if one.init and want != have and not (one.name in ("d_in", "d_out") and want == 0):
+            return f"{one.name}={have!r}, not {want!r}"
+    return ""
+
+
+def compared(model: str, part: Part, out: Path, bench: str, dtype: str) -> None:
+    """Evaluate before and after, and print what changed; folders that are complete are kept.
+
+    Args:
+        model: Folder or name.
+        part: Trained; its files are in `out`.
+        out: The folder of the run.
+        bench: A benchmark, or `name:key=value,…`.
+        dtype: Of the model.
+    """
+    from adapter_study.answering import Trained, evaluated
+
+    before = evaluated(model, bench, out / "before", dtype=dtype)
+    after = evaluated(model, bench, out / "after", Trained.of(part.name, out), dtype)
+    found = compare([load_run(before), load_run(after)], every_metric=True)
+    for test in found.tests:
+        low, high = test.ci
+        change = (
+            f"{test.difference:+.3f} [{low:+.3f}, {high:+.3f}], p {test.p_holm:.3f} after Holm's correction"
+        )
+        print(f"{test.metric}: {test.value_a:.3f} → {test.value_b:.3f} ({change})")
 
 
 def _arguments(out: Path, settings: Settings) -> TrainingArguments:
@@ -186,6 +235,7 @@ def main() -> None:
     parser.add_argument("--adapter", required=True, help="name, or name:key=value,…")
     parser.add_argument("--data", required=True, type=Path, help="JSONL with image, question, answer")
     parser.add_argument("--out", required=True, type=Path, help="folder of the run")
+    parser.add_argument("--bench", default="", help="benchmark to evaluate on before and after: scenes:n=100")
     parser.add_argument("--dtype", default="auto", help="of the model: auto, float32, bfloat16")
     parser.add_argument(
         "--restart", action="store_true", help="throw away what --out holds of an earlier run"
@@ -198,11 +248,15 @@ def main() -> None:
         for one in [*args.out.glob("checkpoint-*")]:
             shutil.rmtree(one)
         (args.out / CURVE).unlink(missing_ok=True)
+        shutil.rmtree(args.out / "after", ignore_errors=True)
     vlm = vt.load(args.model, dtype=args.dtype)
     settings = Settings(**{name: getattr(args, name) for name in Settings.__dataclass_fields__})
     part = train(vlm, args.adapter, Rows(args.data), args.out, settings)
     n = sum(one.numel() for one in vlm.model.parameters() if one.requires_grad)
     print(f"{part.name}: {n:,} trained parameters, in {args.out}; the curve is {args.out / CURVE}")
+    if args.bench:
+        part.detach()
+        compared(args.model, part, args.out, args.bench, args.dtype)
 
 
 if __name__ == "__main__":

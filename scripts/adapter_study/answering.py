@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from adapter_study.parts import Entry
-from adapter_study.training import Study
 from vlmtools.adapters.base import Part, load
 from vlmtools.compare import compare, load_run
 from vlmtools.evaluate.api import evaluate
@@ -62,19 +60,21 @@ class _On:
         self.part.detach()
 
 
-def answered(study: Study, entry: Entry | None = None) -> Path:
-    """The folder of the evaluation, with one part or with none; answered once.
+def evaluated(
+    model: str, bench: str, folder: Path, part: Trained | None = None, dtype: str = "float32"
+) -> Path:
+    """The folder of an evaluation, with a part or with none; asked once.
 
     Args:
-        study: What is asked.
-        entry: The trained part; None for the model alone.
+        model: Folder or name.
+        bench: A benchmark, or `name:key=value,…`.
+        folder: Of the evaluation.
+        part: None for the model alone.
+        dtype: Of the model.
     """
-    home = study.folder(entry) if entry else study.home / "baseline"
-    folder = home / f"scenes-{study.n}"
     if not (folder / "evaluation.json").exists():
-        patches = [Trained.of(entry.name, home)] if entry else []
-        responder = HF(study.model, dtype="float32", patches=patches, batch_size=BATCH)
-        evaluate(responder, study.bench, out=folder, asking=Asking(n_probes=0))
+        responder = HF(model, dtype=dtype, patches=[part] if part else [], batch_size=BATCH)
+        evaluate(responder, bench, out=folder, asking=Asking(n_probes=0))
         responder.close()
     return folder
 

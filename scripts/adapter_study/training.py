@@ -1,4 +1,4 @@
-"""Train one part on truthful answers, and check what must hold."""
+"""Train one part on truthful answers, check what must hold, and answer the test scenes with it."""
 
 import json
 import time
@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from train_adapter import CURVE, Settings, last_checkpoint, train
 
 import vlmtools as vt
+from adapter_study.answering import Trained, evaluated
 from adapter_study.parts import Entry
 from adapter_study.rows import IGNORED, Collate, Rows
 from vlmtools.adapters.base import Adapter, load
@@ -66,6 +67,18 @@ class Study:
         """
         one = self.training
         return self.home / f"{one.steps}x{one.batch}-lr{one.lr:g}-seed{one.seed}" / entry.folder
+
+
+def answered(study: Study, entry: Entry | None = None) -> Path:
+    """The folder of the evaluation, with one part or with none; answered once.
+
+    Args:
+        study: What is asked.
+        entry: The trained part; None for the model alone.
+    """
+    home = study.folder(entry) if entry else study.home / "baseline"
+    part = Trained.of(entry.name, home) if entry else None
+    return evaluated(study.model, study.bench, home / f"scenes-{study.n}", part)
 
 
 def lessons(folder: Path, n_rows: int, first: int = FIRST_SCENE) -> Path:

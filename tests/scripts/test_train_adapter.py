@@ -2,15 +2,19 @@
 
 import importlib.util
 import json
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 import tiny_models
 import torch
 from places import ROOT
+from safetensors.torch import load_file
 
 import vlmtools as vt
 from vlmtools.adapters.base import load
@@ -86,7 +90,9 @@ def test_a_torn_checkpoint_is_passed_over(script: Any, tmp_path: Path) -> None:
     for step, whole in ((3, True), (20, True), (100, False)):
         (tmp_path / f"checkpoint-{step}").mkdir()
         if whole:
-            (tmp_path / f"checkpoint-{step}" / "trainer_state.json").touch()
+            (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text('{"global_step": 1}')
+    (tmp_path / "checkpoint-50").mkdir()
+    (tmp_path / "checkpoint-50" / "trainer_state.json").write_text('{"global_')
     assert script.last_checkpoint(tmp_path).name == "checkpoint-20"
 
 
@@ -105,6 +111,85 @@ def test_a_run_of_another_adapter_is_not_gone_on_with(script: Any, folder: Path,
     _run(script, folder, tmp_path, "linear", steps=1, save_every=1)
     with pytest.raises(BadInput, match="Give another --out"):
         _run(script, folder, tmp_path, "mlp")
+
+
+def test_a_run_with_other_settings_is_not_gone_on_with(script: Any, folder: Path, tmp_path: Path) -> None:
+    _run(script, folder, tmp_path, "mlp:depth=3", steps=1, save_every=1)
+    with pytest.raises(BadInput, match="depth=3, not 2"):
+        _run(script, folder, tmp_path, "mlp")
+    _run(script, folder, tmp_path, "mlp:depth=3", steps=2, save_every=1)
+
+
+def test_a_torn_line_of_the_curve_is_dropped(script: Any, tmp_path: Path) -> None:
+    path = tmp_path / "curve.jsonl"
+    path.write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "loss": 1.0}\n{"step": 3, "lo')
+    script.Curve(path).on_train_begin(None, SimpleNamespace(global_step=1), None)
+    assert path.read_text() == '{"step": 1, "loss": 2.0}\n'
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_to_the_same_end(folder: Path, tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "scripts" / "train_adapter.py")]
+    command += [
+        "--model",
+        str(folder / "vlm"),
+        "--adapter",
+        "lora:rank=2",
+        "--data",
+        str(folder / "rows.jsonl"),
+    ]
+    command += [
+        "--dtype",
+        "float32",
+        "--steps",
+        "40",
+        "--batch",
+        "1",
+        "--save-every",
+        "4",
+        "--log-every",
+        "1",
+    ]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    subprocess.run([*command, "--out", str(whole)], check=True, capture_output=True)
+    with subprocess.Popen(
+        [*command, "--out", str(parts)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as going:
+        while going.poll() is None and not (parts / "checkpoint-8").is_dir():
+            time.sleep(0.01)
+        going.kill()
+    assert going.returncode == -signal.SIGKILL and not (parts / "adapter_model.safetensors").exists()
+    subprocess.run([*command, "--out", str(parts)], check=True, capture_output=True)
+    assert [row["step"] for row in _curve(parts)] == list(range(1, 41))
+    wanted, found = (load_file(one / "adapter_model.safetensors") for one in (whole, parts))
+    assert wanted.keys() == found.keys() and all(torch.equal(wanted[k], found[k]) for k in wanted)
+
+
+@pytest.mark.slow
+def test_with_a_benchmark_it_says_what_changed(
+    script: Any,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = [
+        "--model",
+        str(folder / "vlm"),
+        "--adapter",
+        "mlp",
+        "--data",
+        str(folder / "rows.jsonl"),
+        "--steps",
+        "2",
+    ]
+    words += ["--out", str(tmp_path), "--dtype", "float32", "--bench", "scenes:n=1,pairs=1"]
+    monkeypatch.setattr(sys, "argv", ["train_adapter.py", *words])
+    script.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.startswith("accuracy: ") and "Holm" in line]
+    assert (tmp_path / "before" / "evaluation.json").is_file()
+    assert (tmp_path / "after" / "evaluation.json").is_file()
 
 
 def test_a_row_without_an_answer_is_named(script: Any, tmp_path: Path) -> None:
