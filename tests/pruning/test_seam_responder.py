@@ -8,7 +8,10 @@ import typer
 from typer.testing import CliRunner
 
 from vlmtools.cli.generate import generate
+from vlmtools.compare import compare, load_run
 from vlmtools.errors import BadInput, UnknownName
+from vlmtools.evaluate.api import evaluate
+from vlmtools.evaluate.run import Asking
 from vlmtools.patches.vhr import VHR
 from vlmtools.pruning._seam import PLACE
 from vlmtools.pruning._spec import parse_pruner
@@ -69,6 +72,25 @@ def test_the_command_line_prunes(folder: Path, tmp_path: Path) -> None:
     vlm = load(folder)
     with GridTokens(keep=2).attach(vlm):
         assert pruned.stdout.strip() == vlm.answer(picture, "What is this?", max_new_tokens=8)
+
+
+def test_two_runs_that_differ_by_a_pruner_are_compared_and_the_pruner_is_named(
+    folder: Path, tmp_path: Path
+) -> None:
+    runs = []
+    for name, prune in (("whole", None), ("third", GridTokens(keep=0.33)), ("few", GridTokens(keep=0.1))):
+        responder = HF(str(folder), prune=prune)
+        asking = Asking(n_probes=0, max_new_tokens=3, partial=True)
+        evaluate(responder, "scenes:n=2,captions=false", data=tmp_path, out=tmp_path / name, asking=asking)
+        runs.append(load_run(tmp_path / name))
+    found = compare(runs)
+    assert found.settings["model.identity.prune.name"] == {
+        "whole": "not set",
+        "third": '"grid"',
+        "few": '"grid"',
+    }
+    assert found.settings["model.identity.prune.keep"] == {"whole": "not set", "third": "0.33", "few": "0.1"}
+    assert found.tests
 
 
 def test_text_makes_a_pruner_or_says_what_is_wrong() -> None:
