@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from matrix import answer, build, hooks, inputs, kernels, logits, tiny
+from matrix import answer, build, family, hooks, inputs, kernels, logits, tiny
 from pruning_cases import PRUNABLE, ROPE, First, padded, prompts, row_of
 from torch import Tensor
 from transformers import StaticCache
@@ -388,6 +388,30 @@ def test_pictures_over_a_filled_cache_are_refused() -> None:
         out = model.generate(**batch, **PLAIN, return_dict_in_generate=True)
         with pytest.raises(BadInput, match="filled cache"):
             model.generate(**batch, **PLAIN, **cache_argument(model, held_cache(out)))
+
+
+@few
+@pytest.mark.parametrize("own", [True, False])
+def test_a_second_turn_over_a_shortened_cache_is_refused_and_without_the_cache_works(
+    kind: str, own: bool
+) -> None:
+    from transformers import DynamicCache
+
+    model, batch = tiny(kind), inputs(kind)
+    given = DynamicCache(config=model.config.get_text_config(decoder=True))
+    options = cache_argument(model, given) if own else {}
+    with First(keep=0.5).attach(model):
+        out = model.generate(**batch, **PLAIN, **options, return_dict_in_generate=True)
+        longer = {"input_ids": torch.cat([out.sequences, torch.tensor([[7, 8]])], 1)}
+        longer["attention_mask"] = torch.ones_like(longer["input_ids"])
+        filled = cache_argument(model, given if own else held_cache(out))
+        with pytest.raises(BadInput, match="Start a new generate with the whole conversation"):
+            model.generate(**longer, **PLAIN, **filled)
+        again = {name: one for name, one in batch.items() if name not in longer}
+        for name in family(kind).token_inputs:
+            kinds = batch[name]
+            again[name] = torch.nn.functional.pad(kinds, (0, longer["input_ids"].shape[1] - kinds.shape[1]))
+        assert len(answer(model, {**longer, **again})[0]) == 6
 
 
 def test_going_on_with_the_mask_of_the_whole_prompt_is_refused() -> None:

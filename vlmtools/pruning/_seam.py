@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from vlmtools.errors import BadInput, CannotAttach
-from vlmtools.families._cache import given_cache
+from vlmtools.families._cache import given_cache, held_cache
 from vlmtools.families._prompt import Removable
 from vlmtools.patches.base import Handle, Live
 from vlmtools.pruning._encode import PIXELS, Chooser
@@ -24,6 +24,8 @@ from vlmtools.pruning.base import Report, TokenPruner
 
 PLACE = "_vlmtools_pruning"
 """The attribute of the model under which its seam lies."""
+SHORT = "_vlmtools_removed"
+"""The attribute of a cache that says by how many tokens its prompt was shortened."""
 
 
 def last_report(live: Live) -> Report:
@@ -122,12 +124,17 @@ class Seam:
     def _generate(self, chooser: Chooser, inner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         given = self._wanted(args, kwargs)
         if given is None:
+            self._refuse_short_cache(kwargs)
             return inner(*args, **kwargs)
         with torch.no_grad():
             call = ShortCall(chooser, given)
             short = call.for_generate()
         self.report = call.report
-        return call.lengthened(inner(**short))
+        output = call.lengthened(inner(**short))
+        for cache in (given_cache(given), held_cache(output)):
+            if cache is not None:
+                cache.__dict__[SHORT] = self.report.length_before - self.report.length_after
+        return output
 
     def _wanted(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any] | None:
         """The named inputs of a call that brings pictures; None for any other, which passes untouched."""
@@ -153,6 +160,21 @@ class Seam:
             raise BadInput(
                 "A picture comes with a filled cache. Pruned prompts cannot be continued with their pictures: start a "
                 "new generate with the whole conversation."
+            )
+
+    def _refuse_short_cache(self, kwargs: Mapping[str, Any]) -> None:
+        """`generate` would take the whole conversation's ids from the place where the short prompt ended."""
+        cache = given_cache(kwargs)
+        if cache is None or not hasattr(cache, SHORT):
+            return
+        if not cache.get_seq_length():  # emptied for another prompt
+            delattr(cache, SHORT)
+            return
+        if self.is_on:
+            raise BadInput(
+                f"The cache was filled by a prompt that {self.pruner.name} made {getattr(cache, SHORT)} tokens shorter, "
+                "so the ids of the conversation no longer say where it ends. Start a new generate with the whole "
+                "conversation and its pictures, without a cache."
             )
 
     def _refuse_long_mask(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
