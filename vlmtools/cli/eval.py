@@ -10,6 +10,7 @@ import typer
 from vlmtools.cli import _options as opt
 
 if TYPE_CHECKING:
+    from vlmtools.engine.base import Engine
     from vlmtools.evaluate.run import Asking, Run
     from vlmtools.evaluate.workers import Worker
     from vlmtools.types import Responder
@@ -53,9 +54,19 @@ def eval_(
     batch_size: opt.BatchSize = None,
     concurrency: opt.Concurrency = None,
     workers: Annotated[
-        int,
-        opt.option(opt.RUN, "--workers", min=1, help="Processes that ask at once, each on a GPU of its own."),
-    ] = 1,
+        int | None,
+        opt.option(
+            opt.RUN,
+            "--workers",
+            min=1,
+            help="Processes that ask at once, each on a GPU of its own.",
+            show_default="1; of --engine ray all there is room for",
+        ),
+    ] = None,
+    engine: opt.Engine = "local",
+    gpus_per_worker: opt.GpusPerWorker = None,
+    cpus_per_worker: opt.CpusPerWorker = 1.0,
+    block: opt.Block = None,
     trust_remote_code: opt.TrustRemoteCode = False,
     offline: Annotated[
         bool, opt.option(opt.RUN, "--offline", help="Replay what is stored; ask nothing.")
@@ -89,10 +100,12 @@ def eval_(
         score(
             Path(model), bench, data, protocol, baseline, id_field, text_field, limit, partial,
             bootstrap, level, seed, judge_model, None, out, json_,
+            engine, workers, gpus_per_worker, cpus_per_worker, block,
         )  # fmt: skip
         return
     from vlmtools.benchmarks.base import load_benchmark
     from vlmtools.cli._evaluated import judged_by
+    from vlmtools.engine.spec import open_engine, refuse_budget
     from vlmtools.evaluate.run import Asking, default_folder, question
     from vlmtools.evaluate.scoring import Scoring
     from vlmtools.evaluate.workers import Worker
@@ -111,13 +124,25 @@ def eval_(
     asked = question(benchmark, data, asking)
     responder = changed(model, patch or [], patch_file or [], prune, options)
     folder = out or default_folder(asked, responder)
-    judged = judged_by(benchmark, judge_model, folder, **options)
+    made = open_engine(
+        engine,
+        workers=None if engine == "local" else workers,
+        gpus_per_worker=gpus_per_worker,
+        cpus_per_worker=cpus_per_worker,
+        block=block,
+    )
+    refuse_budget(engine, budget)
+    judged = judged_by(benchmark, judge_model, folder, made, **options)
     scoring = Scoring(id_field, text_field, partial, level, bootstrap, seed, judged)
-    running = _Running(asked, responder, asking, scoring, folder)
+    running = _Running(asked, responder, asking, scoring, folder, None if engine == "local" else made)
     if plan:
         running.plan(json_)
         return
-    worker = Worker.from_environment()
+    if engine != "local":
+        with made:
+            running.go([], baseline, json_, Worker(0, 1))
+        return
+    worker, workers = Worker.from_environment(), workers or 1
     if worker.of > 1 and not offline:
         running.share(worker, budget or [], baseline, json_)
         return
@@ -170,10 +195,16 @@ class _Running:
     """One command line: what is asked of whom, and where it is kept."""
 
     def __init__(
-        self, asked: Any, responder: "Responder", asking: "Asking", scoring: Any, folder: Path
+        self,
+        asked: Any,
+        responder: "Responder",
+        asking: "Asking",
+        scoring: Any,
+        folder: Path,
+        engine: "Engine | None",
     ) -> None:
         self.asked, self.responder, self.asking = asked, responder, asking
-        self.scoring, self.folder = scoring, folder
+        self.scoring, self.folder, self.engine = scoring, folder, engine
 
     def plan(self, as_json: bool) -> None:
         """What would be asked, and how much of it is stored."""
@@ -208,7 +239,7 @@ class _Running:
         from vlmtools.store import Store
 
         with Store(self.folder) as store:
-            run = Run(self.asked, self.responder, store, self.asking, self.scoring)
+            run = Run(self.asked, self.responder, store, self.asking, self.scoring, self.engine)
             try:
                 self._begin(run)
                 done = score_when_last(run, worker, baseline, self._record()) if worker.of > 1 else None

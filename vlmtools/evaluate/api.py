@@ -1,6 +1,7 @@
 """`vt.evaluate`: one call from a model, or a file of answers, to numbers with their intervals."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ from vlmtools.benchmarks.base import Benchmark, load_benchmark
 from vlmtools.crosscheck.budget import Budget
 from vlmtools.crosscheck.collect import Progress, silent
 from vlmtools.crosscheck.sources import Source, is_table, resolve
+from vlmtools.engine.base import Engine
+from vlmtools.engine.spec import open_engine
 from vlmtools.errors import BadInput
 from vlmtools.evaluate.run import Asking, evaluate_model
 from vlmtools.evaluate.scoring import Scoring, score_file
@@ -30,6 +33,7 @@ def evaluate(
     progress: Progress = silent,
     model: Mapping[str, Any] | None = None,
     record: Mapping[str, Json] | None = None,
+    engine: Engine | str = "local",
 ) -> Evaluation:
     """Evaluate a model, a server, or a file of recorded answers on a benchmark.
 
@@ -46,6 +50,7 @@ def evaluate(
         progress: Told how far the answers are.
         model: Options of models and servers (`quant`, `batch_size`, `patches`, …).
         record: Joined to the record.
+        engine: Where the model is asked: `local`, `ray`, `ray:ADDRESS`, or an `Engine` (docs/scale.md).
 
     Raises:
         BadInput: The source is neither a file of answers nor one model.
@@ -61,15 +66,18 @@ def evaluate(
             f"{source!r} is no model. Give one hub id, model folder or server:MODEL@URL; a run folder is scored again "
             "with `vlmtools score FOLDER`."
         )
-    return evaluate_model(
-        responders[0],
-        benchmark,
-        place,
-        folder=None if out is None else Path(out),
-        asking=asking or Asking(),
-        scoring=scoring or Scoring(),
-        baseline=before,
-        budget=budget,
-        progress=progress,
-        record=record,
-    )
+    made = open_engine(engine) if isinstance(engine, str) else nullcontext(engine)
+    with made as maker:
+        return evaluate_model(
+            responders[0],
+            benchmark,
+            place,
+            folder=None if out is None else Path(out),
+            asking=asking or Asking(),
+            scoring=scoring or Scoring(),
+            baseline=before,
+            budget=budget,
+            progress=progress,
+            record=record,
+            engine=None if engine == "local" else maker,
+        )

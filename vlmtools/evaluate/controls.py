@@ -2,10 +2,12 @@
 
 import base64
 import io
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
+from vlmtools.engine.base import Engine, Failed
+from vlmtools.errors import ResponderError
 from vlmtools.responders.hf import HF
 from vlmtools.types import Decoding, Json, Reply, Request, Responder, Sample
 
@@ -14,6 +16,73 @@ MOVED = 1e-4
 _NAMES = {"image": "picture", "video": "video"}
 SHORT = 32
 """New tokens of a probe: enough to see a difference."""
+
+
+Look = tuple[Sequence[Sample], Decoding, int]
+"""Items, decoding, number of probes."""
+
+
+@dataclass(frozen=True)
+class Probing:
+    """Work for an engine: a model is probed where it will be asked.
+
+    Args:
+        responder: The model.
+    """
+
+    responder: HF
+    loads_a_model = True
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.responder.name
+
+    def identity(self) -> Mapping[str, Json]:
+        """The model's own."""
+        return self.responder.identity()
+
+    def travelling(self, call: Look) -> Look:
+        """As it is: media of benchmarks have absolute paths."""
+        return call
+
+    def do(self, calls: Sequence[Look]) -> Iterator[tuple[int, dict[str, Json] | Failed]]:
+        """Probe.
+
+        Args:
+            calls: What to look at.
+        """
+        for index, (samples, decoding, n_probes) in enumerate(calls):
+            yield index, probe(self.responder, samples, decoding, n_probes)
+
+    def close(self) -> None:
+        """Close the model."""
+        self.responder.close()
+
+
+def probed(
+    engine: Engine | None, responder: Responder, samples: Sequence[Sample], decoding: Decoding, n_probes: int
+) -> dict[str, Json]:
+    """What `probe` finds, where the engine asks.
+
+    Args:
+        engine: None is in this process.
+        responder: Who is asked.
+        samples: The items.
+        decoding: Of the run.
+        n_probes: How many items.
+
+    Raises:
+        ResponderError: The model failed on the very first items.
+    """
+    if engine is None or not isinstance(responder, HF):
+        return probe(responder, samples, decoding, n_probes)
+    few = _with("image", samples, n_probes) or _with("video", samples, n_probes) or samples[:1]
+    for _, found in engine.map([[(few, decoding, n_probes)]], Probing(responder)):
+        if isinstance(found, Failed):
+            raise ResponderError(f"{responder.name} cannot be probed: {found.why}")
+        return found
+    return {}
 
 
 def probe(

@@ -11,8 +11,9 @@ from vlmtools.benchmarks._evaluation import Evaluation
 from vlmtools.benchmarks.base import Benchmark, Row, Said, score_answers
 from vlmtools.crosscheck.budget import Budget, Metered
 from vlmtools.crosscheck.collect import ByItem, Draws, Progress, Tally, collect, silent
+from vlmtools.engine.base import Engine
 from vlmtools.errors import BadInput
-from vlmtools.evaluate.controls import probe
+from vlmtools.evaluate.controls import probed
 from vlmtools.evaluate.media import check_found, located
 from vlmtools.evaluate.merging import merge
 from vlmtools.evaluate.scoring import Scoring, evaluation, items
@@ -114,6 +115,7 @@ def evaluate_model(
     budget: Budget | None = None,
     progress: Progress = silent,
     record: Mapping[str, Json] | None = None,
+    engine: Engine | None = None,
 ) -> Evaluation:
     """Ask, store as answers come, score, and write evaluation.json.
 
@@ -128,6 +130,7 @@ def evaluate_model(
         budget: Limit on calls, tokens, time or money.
         progress: Told after every answer.
         record: Joined to the record.
+        engine: Where the model is asked; None is in this process.
 
     Raises:
         BadInput: Data or media are missing, or every call failed.
@@ -137,7 +140,7 @@ def evaluate_model(
     asking, scoring = asking or Asking(), scoring or Scoring()
     asked = question(benchmark, data, asking)
     with Store(folder or default_folder(asked, responder)) as store:
-        run = Run(asked, responder, store, asking, scoring)
+        run = Run(asked, responder, store, asking, scoring, engine)
         try:
             found = run.go(budget, progress, baseline, record)
         finally:
@@ -156,6 +159,7 @@ class Run:
         store: The open run folder.
         asking: Offline or not, and how many probes.
         scoring: Intervals.
+        engine: Where the model is asked; None is in this process.
     """
 
     asked: _Question
@@ -163,6 +167,7 @@ class Run:
     store: Store
     asking: Asking
     scoring: Scoring
+    engine: Engine | None = None
 
     def go(
         self,
@@ -212,7 +217,8 @@ class Run:
         )
         stored = self.store.get("controls", key)
         if stored is None and not self.asking.offline and self.asking.n_probes:
-            made = probe(self.responder, self.asked.samples, self.asked.decoding, self.asking.n_probes)
+            told = self.asked.samples, self.asked.decoding, self.asking.n_probes
+            made = probed(self.engine, self.responder, *told)
             if made:
                 self.store.append("controls", key, made)
             return made
@@ -234,9 +240,8 @@ class Run:
     def _collect(self, budget: Budget | None, progress: Progress) -> tuple[ByItem, Tally]:
         paid = self.responder if budget is None else Metered(self.responder, budget)
         draws = Draws(scored=self.asked.decoding)
-        return collect(
-            self.store, paid, self.asked.samples, draws, progress=progress, offline=self.asking.offline
-        )
+        how = {"progress": progress, "offline": self.asking.offline, "engine": self.engine}
+        return collect(self.store, paid, self.asked.samples, draws, **how)  # type: ignore[arg-type]
 
     def _read(self, answered: ByItem, tally: Tally) -> AnswersFile:
         said = {
