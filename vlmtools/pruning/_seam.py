@@ -172,9 +172,9 @@ class Seam:
             return
         if self.is_on:
             raise BadInput(
-                f"The cache was filled by a prompt that {self.pruner.name} made {getattr(cache, SHORT)} tokens shorter, "
-                "so the ids of the conversation no longer say where it ends. Start a new generate with the whole "
-                "conversation and its pictures, without a cache."
+                f"The cache was filled by a prompt that {self.pruner.name} made {getattr(cache, SHORT)} tokens "
+                "shorter, so the ids of the conversation no longer say where it ends. Start a new generate with the "
+                "whole conversation and its pictures, without a cache."
             )
 
     def _refuse_long_mask(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
