@@ -17,7 +17,7 @@ import vlmtools as vt
 from adapter_study.answering import Trained, evaluated
 from adapter_study.parts import Entry
 from adapter_study.rows import IGNORED, Collate, Rows
-from vlmtools.adapters.base import Adapter, load
+from vlmtools.adapters.base import Adapter, Part, load
 from vlmtools.reference.language import Annotator, Turn, lesson
 from vlmtools.reference.pictures import drawn
 from vlmtools.reference.world import World
@@ -120,34 +120,85 @@ def taught(entry: Entry, study: Study) -> dict[str, Any]:
         BadInput: It cannot be attached to this model.
     """
     folder = study.folder(entry)
-    rows = Rows(lessons(study.home, study.training.steps * study.training.batch))
     unseen = Rows(lessons(study.home, N_UNSEEN, FIRST_UNSEEN))
     vlm = vt.load(study.model, dtype="float32")
+    bare = Bare.of(vlm, unseen)
     loss = {"bare": losses(vlm, unseen), "start": _start(entry, vlm, unseen, study.training.seed)}
-    probe = Collate(vlm)([rows[i] for i in range(4)])
-    weights, before = _bits(vlm), _logits(vlm, probe)
-    begun, clock = last_checkpoint(folder), time.process_time()
-    part = train(vlm, entry.made(), rows, folder, study.training)
-    left = study.training.steps - (int(begun.name.rpartition("-")[2]) if begun else 0)
-    seconds = (time.process_time() - clock) / left if left else None
+    part, seconds = _timed(entry, vlm, study)
     n_trained = sum(one.numel() for one in vlm.model.parameters() if one.requires_grad)
     loss["end"] = losses(vlm, unseen)
-    own = set(part.trained_in_host(vlm.model)) if isinstance(part, Adapter) else set()
-    moved = _moved(weights, _bits(vlm))
-    after, values = _logits(vlm, probe), {key: one.clone() for key, one in part.tensors().items()}
-    part.detach()
-    checks = {
-        "only its parameters moved": moved <= own and _differs(values, entry, vlm, study.training.seed),
-        "detached, the model is what it was": not _moved(weights, _bits(vlm))
-        and torch.equal(_logits(vlm, probe), before),
-    }
-    with load(folder, vlm):
-        checks["loaded is what was saved"] = torch.equal(_logits(vlm, probe), after)
-    checks["the training loss falls"] = falls(folder / CURVE)
+    checks = {"the training loss falls": falls(folder / CURVE), **bare.checks(vlm, part, entry, study)}
     return {
         "label": entry.label, "part": entry.called, "note": entry.note, "n_trained": n_trained,
         "seconds": seconds, "loss": loss, "checks": checks,
     }  # fmt: skip
+
+
+def _timed(entry: Entry, vlm: VLM, study: Study) -> tuple[Part, float | None]:
+    """The part, trained and attached, and the seconds of a step; None where nothing was left to train."""
+    folder, one = study.folder(entry), study.training
+    rows = Rows(lessons(study.home, one.steps * one.batch))
+    begun, clock = last_checkpoint(folder), time.process_time()
+    part = train(vlm, entry.made(), rows, folder, one)
+    left = one.steps - (int(begun.name.rpartition("-")[2]) if begun else 0)
+    return part, (time.process_time() - clock) / left if left else None
+
+
+@dataclass(frozen=True)
+class Bare:
+    """The model before anything was attached.
+
+    Args:
+        weights: All its tensors.
+        batch: A few prompts.
+        logits: Its answer to them.
+    """
+
+    weights: Mapping[str, Tensor]
+    batch: Mapping[str, Tensor]
+    logits: Tensor
+
+    @classmethod
+    def of(cls, vlm: VLM, rows: Rows) -> "Bare":
+        """Remember a model.
+
+        Args:
+            vlm: With no part attached.
+            rows: The first four are the prompts.
+        """
+        batch = Collate(vlm)([rows[i] for i in range(4)])
+        return cls(_bits(vlm), batch, _logits(vlm, batch))
+
+    def checks(self, vlm: VLM, part: Part, entry: Entry, study: Study) -> dict[str, bool]:
+        """What must hold of a trained part; it is detached on the way.
+
+        Args:
+            vlm: The model.
+            part: Attached.
+            entry: How a fresh one is made.
+            study: Where it was saved.
+        """
+        own = set(part.trained_in_host(vlm.model)) if isinstance(part, Adapter) else set()
+        moved, after = self.moved(vlm), _logits(vlm, self.batch)
+        values = {key: one.clone() for key, one in part.tensors().items()}
+        part.detach()
+        as_before = not self.moved(vlm) and torch.equal(_logits(vlm, self.batch), self.logits)
+        with load(study.folder(entry), vlm):
+            loaded = torch.equal(_logits(vlm, self.batch), after)
+        return {
+            "only its parameters moved": moved <= own and _differs(values, entry, vlm, study.training.seed),
+            "detached, the model is what it was": as_before,
+            "loaded is what was saved": loaded,
+        }
+
+    def moved(self, vlm: VLM) -> set[str]:
+        """Names of the model's own tensors that differ by any bit.
+
+        Args:
+            vlm: The model.
+        """
+        now = vlm.model.state_dict().items()
+        return {n for n, one in now if n in self.weights and not torch.equal(self.weights[n], one)}
 
 
 def falls(curve: Path) -> bool:
@@ -194,10 +245,6 @@ def _row_losses(vlm: VLM, batch: Mapping[str, Tensor]) -> Tensor:
 def _bits(vlm: VLM) -> dict[str, Tensor]:
     """The model's own weights; a connector's part of them is the part's, not the model's."""
     return {name: one.detach().clone() for name, one in vlm.model.state_dict().items()}
-
-
-def _moved(before: Mapping[str, Tensor], now: Mapping[str, Tensor]) -> set[str]:
-    return {name for name, one in now.items() if name in before and not torch.equal(before[name], one)}
 
 
 def _differs(values: Mapping[str, Tensor], entry: Entry, vlm: VLM, seed: int) -> bool:
