@@ -210,17 +210,17 @@ class CrossLMM(Adapter):
             )
         pooled = pool_tokens(frames, self.n_pooled)
         if self.seen.places is not None:
-            n_frames = self.seen.places.sum(1) // pooled.shape[1]
-            self._check_counts(int(self.seen.places.sum()), pooled)
-            self.seen.tokens, self.seen.real = beside(frames, n_frames.tolist())
+            n_frames = (self.seen.places.sum(1) // pooled.shape[1]).tolist()
+            self._check_counts(n_frames, pooled)
+            self.seen.tokens, self.seen.real = beside(frames, n_frames)
         return (pooled, *output[1:]) if isinstance(output, tuple) else pooled
 
-    def _check_counts(self, n_places: int, pooled: Tensor) -> None:
-        if n_places != pooled.shape[0] * pooled.shape[1]:
+    def _check_counts(self, n_frames: Sequence[int], pooled: Tensor) -> None:
+        if sum(n_frames) != len(pooled):
             raise BadInput(
-                f"The prompts hold {n_places} image tokens; {len(pooled)} pictures of {pooled.shape[1]} pooled tokens "
-                f"need {pooled.shape[0] * pooled.shape[1]}. Write as many, or choose n_pooled (now {self.n_pooled}) to "
-                "fit; 0 keeps all."
+                f"The prompts hold image tokens for {sum(n_frames)} pictures of {pooled.shape[1]} tokens; there are "
+                f"{len(pooled)}. Write {pooled.shape[1]} image tokens per picture, or choose n_pooled (now "
+                f"{self.n_pooled}) to fit; 0 keeps all."
             )
 
     def _read(self, site: str, layer: Any, x: Tensor) -> Tensor:

@@ -119,6 +119,11 @@ class HicaVqa(Adapter):
             self.question = words(ids).detach(), is_text
 
         def change(_: nn.Module, __: Any, output: Tensor) -> Tensor:
+            if output.dim() not in (2, 3):
+                raise BadInput(
+                    f"The connector of {type(host).__name__} gives {output.dim()} axes; HiCA-VQA reads rows of "
+                    "patches, with or without a batch axis. Use another family."
+                )
             image = output if output.dim() == 3 else output[None]
             text, is_text = self._question(image)
             fused, self.read = layer(image, text.to(image), is_text, self.level - 1)

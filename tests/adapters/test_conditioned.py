@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from vlmtools.adapters._tiny import llava
 from vlmtools.adapters.conditional_cross_attention import ConditionalCrossAttention, attribute_triplet_loss
 from vlmtools.adapters.hica_vqa import HicaVqa
 from vlmtools.adapters.ithp import Ithp
@@ -109,3 +110,9 @@ def test_a_layer_that_does_not_exist_is_refused() -> None:
     model, _ = _host()
     with pytest.raises(CannotAttach, match="at=9"):
         Ithp(at=9).attach(model)
+
+
+def test_a_connector_of_another_shape_is_refused_in_plain_words() -> None:
+    model, inputs = llava("mllama")
+    with HicaVqa().attach(model), pytest.raises(BadInput, match="Use another family"):
+        model(**inputs)
