@@ -16,6 +16,8 @@ log = logging.getLogger(__name__)
 
 WAVE = 65_536
 """Calls handed to Ray together: what waits in its object store stays bounded, and models are loaded once per wave."""
+STARTS = 5
+"""Workers that may die one after the other while they start; then nothing is wrong with a node, but with all."""
 BLOCKS_PER_CHUNK = 16
 """A block is this part of a local chunk: all of it is lost when its worker dies, so it is small."""
 
@@ -242,11 +244,16 @@ def room(nodes: Sequence[Mapping[str, Any]], cpus: float, gpus: float) -> int:
 def _settings(ray: Any) -> Iterator[None]:
     """Ray Data as we need it: it shows nothing, and a block that is lost does not end the others."""
     context = ray.data.DataContext.get_current()
-    wanted = {"enable_progress_bars": False, "print_on_execution_start": False, "max_errored_blocks": -1}
-    before = {name: getattr(context, name) for name in wanted}
+    wanted = {
+        "enable_progress_bars": False,
+        "print_on_execution_start": False,
+        "max_errored_blocks": -1,
+        "max_consecutive_actor_init_deaths": STARTS,  # a node may die while its worker starts
+    }
+    before = {name: getattr(context, name) for name in wanted if hasattr(context, name)}
     try:
-        for name, value in wanted.items():
-            setattr(context, name, value)
+        for name in before:
+            setattr(context, name, wanted[name])
         yield
     finally:
         for name, value in before.items():
