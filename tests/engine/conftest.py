@@ -8,8 +8,6 @@ from typing import Any
 import pytest
 from places import ROOT
 
-ray = pytest.importorskip("ray")
-
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 STORE_BYTES = 100 * 2**20
 
@@ -17,6 +15,7 @@ STORE_BYTES = 100 * 2**20
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Two nodes of one core each, and this process as the driver."""
+    ray = pytest.importorskip("ray")
     # Workers import what they are sent by name, so the helpers of these tests must be on their path too.
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(ROOT), str(Path(__file__).parent))))
     from ray.cluster_utils import Cluster
