@@ -37,6 +37,7 @@ def test_ray_is_opened_without_starting_anything() -> None:
     assert (engine.address, engine.workers, engine.gpus_per_worker) == ("10.0.0.1:6379", 3, 0.5)
     assert engine.size(256) == 7
     assert [RayData().size(chunk) for chunk in (256, 2048, 1)] == [16, 128, 1]
+    assert open_engine("ray", batch_size=64).size(256) == 64, "a block holds at least a batch"
     engine.close()
 
 

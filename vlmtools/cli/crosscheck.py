@@ -208,6 +208,7 @@ def crosscheck(
         gpus_per_worker=gpus_per_worker,
         cpus_per_worker=cpus_per_worker,
         block=block,
+        batch_size=batch_size,
     )
     spending = Budget.parse(budget or [], prices)
     refuse_budget(engine, spending)

@@ -130,6 +130,7 @@ def eval_(
         gpus_per_worker=gpus_per_worker,
         cpus_per_worker=cpus_per_worker,
         block=block,
+        batch_size=batch_size,
     )
     refuse_budget(engine, budget)
     judged = judged_by(benchmark, judge_model, folder, made, **options)

@@ -109,6 +109,7 @@ def generate(
         gpus_per_worker=gpus_per_worker,
         cpus_per_worker=cpus_per_worker,
         block=block,
+        batch_size=batch_size,
     ) as made:
         asking = _Asking(responder, samples, decoding, n, made)
         try:

@@ -34,7 +34,8 @@ class RayData:
         workers: Most workers; None takes what the cluster has room for.
         gpus_per_worker: None is 1 for work that loads a model on a cluster with GPUs, else 0.
         cpus_per_worker: Cores set aside for each worker.
-        block: Calls in a block; None is a sixteenth of a local chunk.
+        block: Calls in a block; None is a sixteenth of a local chunk, at least a batch.
+        batch: Calls that a model computes together, from 1.
     """
 
     def __init__(
@@ -44,9 +45,11 @@ class RayData:
         gpus_per_worker: float | None = None,
         cpus_per_worker: float = 1.0,
         block: int | None = None,
+        batch: int = 1,
     ) -> None:
         self.address, self.workers = address, workers
-        self.gpus_per_worker, self.cpus_per_worker, self.block = gpus_per_worker, cpus_per_worker, block
+        self.gpus_per_worker, self.cpus_per_worker = gpus_per_worker, cpus_per_worker
+        self.block, self.batch = block, batch
         self._ours = False
         self._numbers = count()
 
@@ -56,7 +59,7 @@ class RayData:
         Args:
             chunk: How many are handed over at once in one process.
         """
-        return min(chunk, self.block or max(1, chunk // BLOCKS_PER_CHUNK))
+        return min(chunk, self.block or max(1, self.batch, chunk // BLOCKS_PER_CHUNK))
 
     def map(
         self, blocks: Iterable[Sequence[Call]], work: Work[Call, Result]

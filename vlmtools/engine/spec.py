@@ -15,6 +15,7 @@ def open_engine(
     gpus_per_worker: float | None = None,
     cpus_per_worker: float = 1.0,
     block: int | None = None,
+    batch_size: int | None = None,
 ) -> Engine:
     """The engine of a name; nothing is started before its first call.
 
@@ -25,7 +26,9 @@ def open_engine(
         gpus_per_worker: GPUs of each worker, 0.25 for four workers on one GPU; None is 1 where the cluster has GPUs and
             the work loads a model, else 0.
         cpus_per_worker: CPU cores set aside for each worker, above 0.
-        block: Calls a worker takes at once and gives back together; None is a sixteenth of a local chunk.
+        block: Calls a worker takes at once and gives back together; None is a sixteenth of a local chunk, at least a
+            batch.
+        batch_size: What a model computes together; None when it finds out itself.
 
     Raises:
         UnknownName: There is no such engine.
@@ -44,7 +47,7 @@ def open_engine(
     _check(workers, gpus_per_worker, cpus_per_worker, block)
     from vlmtools.engine.ray import RayData
 
-    return RayData(_address(address), workers, gpus_per_worker, cpus_per_worker, block)
+    return RayData(_address(address), workers, gpus_per_worker, cpus_per_worker, block, batch_size or 1)
 
 
 def refuse_budget(spec: str, budget: object) -> None:
