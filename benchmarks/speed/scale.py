@@ -176,8 +176,8 @@ def speed(n: int, block: int) -> list[dict[str, Json]]:
     rows = []
     for name, engine in (
         ("local", open_engine()),
-        ("ray, 1 worker", open_engine("ray", workers=1, block=block)),
-        ("ray, 2 workers", open_engine("ray", workers=2, block=block)),
+        ("ray, 1 worker", open_engine("ray:local", workers=1, block=block)),
+        ("ray, 2 workers", open_engine("ray:local", workers=2, block=block)),
     ):
         rows.append({"engine": name, **timed(HF("reference:clean", batch_size=block), asked, engine)})
         print(json.dumps({key: value for key, value in rows[-1].items() if key != "answers"}), flush=True)
@@ -209,7 +209,7 @@ def main() -> None:
 def _measured(what: str, size: int, block: int) -> dict[str, Json]:
     if what == "ranking":
         return ranking(size)
-    return answers(size, open_engine("ray", workers=2, block=block) if what == "ray" else open_engine())
+    return answers(size, open_engine("ray:local", workers=2, block=block) if what == "ray" else open_engine())
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ def open_engine(
 
     Args:
         spec: `local`; `ray` for the cluster this machine belongs to, else one on this machine alone; `ray:ADDRESS` for
-            a cluster elsewhere, such as `ray:10.0.0.1:6379`.
+            a cluster elsewhere, such as `ray:10.0.0.1:6379`; `ray:local` for one on this machine alone in any case.
         workers: Most workers per responder or judge, from 1; None takes what the cluster has room for.
         gpus_per_worker: GPUs of each worker, 0.25 for four workers on one GPU; None is 1 where the cluster has GPUs and
             the work loads a model, else 0.
@@ -81,7 +81,7 @@ def _refuse_for_local(
 def _address(text: str) -> str | None:
     if re.search(r"[\s@]", text):
         raise BadInput(
-            f"--engine 'ray:{text}': an address is host:port, ray://host:port or auto. Correct it, or write "
+            f"--engine 'ray:{text}': an address is host:port, auto or local. Correct it, or write "
             "--engine ray."
         )
     return text or None
