@@ -36,6 +36,17 @@ def test_fewer_compressed_tokens_cost_less_with_the_same_weights():
     assert len({sum(weight.numel() for weight in model.parameters()) for model in models}) == 1
 
 
+def test_five_by_five_compressed_tokens_halve_the_cost_of_vit_b():
+    from vlmtools.backbones import create
+
+    with torch.device("meta"):
+        image = torch.empty(1, 3, 224, 224)
+        plain, ours = (
+            flops(create(name).eval(), image) for name in ("deit_base_patch16_shrink_base", "lookupvit_b16_5")
+        )
+    assert plain == pytest.approx(17.6e9, rel=0.01) and 2 < plain / ours < 2.3
+
+
 def test_compressed_tokens_start_as_the_shrunk_map():
     model = tiny(sides=(4,))
     few, many = model.embed(torch.randn(2, 3, 64, 64), 4)

@@ -4,7 +4,8 @@ The authors gave out no program, and of the paper only the abstract and summarie
 are silent: compressed tokens start as the map of patches, positions included, resized bilinearly; the attention of the
 way there is used for the way back as it is, transposed; the narrow feed-forward part of the patches is half as wide as
 a token; the logits come from the mean of the compressed tokens, which is why the last block does not write back.
-Parameters, FLOPs and accuracy were not compared with published ones.
+With 5 x 5 compressed tokens ViT-B/16 then costs less than half, which is what the abstract says of the method; the
+paper's tables of parameters, FLOPs and accuracy were not at hand.
 """
 
 from collections.abc import Sequence
