@@ -115,7 +115,7 @@ class Hallusionbench(Benchmark):
             return (2 if reply is None else rule.read_judge(reply)), "judge"
         raise BadInput(
             "hallusionbench's official protocol needs a judge's verdict, and there is none for this answer. Give "
-            f"--judge, or an answer file with one of {', '.join(_JUDGED)} (0, 1 or 2), or choose --protocol prefix."
+            f"--judge-model, or an answer file with one of {', '.join(_JUDGED)} (0, 1 or 2), or choose --protocol prefix."
         )
 
     def questions(self, sample: Sample, text: str) -> Sequence[Sample]:

@@ -146,7 +146,7 @@ def chosen(answer: str | None, options: Mapping[str, str]) -> frozenset[str]:
     if letters:
         return frozenset(letters)
     said = (answer or "").lower()
-    named = next((letter for letter, text in options.items() if answer and text.lower() in said), "")
+    named = next((letter for letter, text in options.items() if answer is not None and text.lower() in said), "")
     return frozenset([named.strip().upper()] if named else [])
 
 
