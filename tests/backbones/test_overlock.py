@@ -3,6 +3,7 @@ import copy
 import pytest
 import torch
 from golden_case import assert_close, found, read
+from torch.utils.flop_counter import FlopCounterMode
 
 from vlmtools.backbones._checkpoint import load_into
 from vlmtools.backbones._overlock import SEEN_AS_LAYER, ContMixBlock
@@ -75,3 +76,16 @@ def test_counts_without_the_auxiliary_head_are_the_published_ones():
     for name, count in published.items():
         variant = OverLoCK.variants[name.removesuffix("_noaux")]
         assert _counted(OverLoCK, {**variant.args, "use_ds": False}) == count
+
+
+@pytest.mark.parametrize("name", sorted(OverLoCK.variants))
+def test_the_merged_model_costs_what_is_stated(name):
+    with torch.device("meta"):
+        model = (
+            OverLoCK(**{**OverLoCK.variants[name].args, "use_ds": False, "deploy": True}).eval().to("meta")
+        )
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            model(torch.empty(1, 3, 224, 224))
+    stated = OverLoCK.stated_gmac[name]
+    # stated with one digit after the point
+    assert abs(counter.get_total_flops() / 2e9 - stated) < 0.03 * stated + 0.05

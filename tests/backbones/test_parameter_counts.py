@@ -57,3 +57,32 @@ def test_the_table_that_the_command_line_shows_is_up_to_date():
     said = {name: (one.params, one.top1, one.size) for _, name, one in VARIANTS}
     stale = {name for name in said if shown.get(name) != said[name] and said[name][0] is not None}
     assert not stale and not set(shown) - set(said), "run scripts/count_backbones.py, then make docs"
+
+
+def _close(counted, stated):
+    """Within 3 % of a number that was rounded to the last digit that is stated."""
+    digit = 0.001 if stated < 1 else 0.1
+    return abs(counted - stated) <= 0.03 * stated + digit / 2
+
+
+def test_flops_are_the_stated_ones_or_the_difference_is_explained():
+    stated = {name: row for name, row in rows().items() if row["stated_gmac"] is not None}
+    apart = {name for name, row in stated.items() if not _close(row["flops"] / 2e9, row["stated_gmac"])}
+    assert len(stated) > 60
+    assert apart == {name for name, row in stated.items() if row["gmac_apart"]}
+
+
+def test_every_variant_has_its_flops_counted():
+    assert not [name for name, row in rows().items() if not row["flops"]]
+
+
+@pytest.mark.parametrize("name", ["smt_t", "shvit_s1", "crossformer_tiny"])
+def test_the_flops_in_the_table_are_those_of_the_model(name):
+    from torch.utils.flop_counter import FlopCounterMode
+
+    (cls, variant) = next((cls, variant) for cls, known, variant in VARIANTS if known == name)
+    with torch.device("meta"):
+        model = cls(**variant.args).eval().to("meta")
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            model(torch.empty(1, 3, variant.size, variant.size))
+    assert counter.get_total_flops() == rows()[name]["flops"]

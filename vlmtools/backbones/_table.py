@@ -24,7 +24,7 @@ def rows() -> dict[str, Row]:
 
 
 def cells(name: str, row: Row) -> tuple[str, ...]:
-    """One line of the table: variant, parameters, FLOPs, top-1, size, paper, checked.
+    """One line of the table: variant, parameters, FLOPs as counted and as stated, top-1, size, paper, checked.
 
     Args:
         name: Of the variant.
@@ -34,6 +34,7 @@ def cells(name: str, row: Row) -> tuple[str, ...]:
         name,
         _large(row["params"], 1e6, "M"),
         _large(row["flops"], 1e9, "G"),
+        _large(None if row["stated_gmac"] is None else 2e9 * row["stated_gmac"], 1e9, "G"),
         "-" if row["top1"] is None else f"{row['top1']:.1f}",
         str(row["size"]),
         row["paper"] or "-",
@@ -41,7 +42,7 @@ def cells(name: str, row: Row) -> tuple[str, ...]:
     )
 
 
-HEADINGS = ("variant", "parameters", "FLOPs", "top-1", "size", "paper", "checked")
+HEADINGS = ("variant", "parameters", "FLOPs", "stated", "top-1", "size", "paper", "checked")
 """Titles of what `cells` gives."""
 
 

@@ -51,6 +51,10 @@ class Backbone(nn.Module, ABC):
 
     variants: ClassVar[Mapping[str, Variant]] = MappingProxyType({})
     """Published sizes by name; the first is the one that the architecture's own name stands for."""
+    stated_gmac: ClassVar[Mapping[str, float]] = MappingProxyType({})
+    """Variant → multiplications with addition of one image in units of 10⁹, as the authors state them."""
+    gmac_apart: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """Variant → why the counted number is more than 3 % from the stated one."""
     renames: ClassVar[Sequence[Rule]] = ()
     """How the authors' names of weights become ours: (regular expression, replacement), applied in this order."""
     recomputed: ClassVar[Sequence[str]] = ()

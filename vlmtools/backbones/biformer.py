@@ -79,6 +79,9 @@ class BiFormer(Backbone):
             ),
         }
     )
+    stated_gmac = MappingProxyType(
+        {"biformer_tiny": 2.2, "biformer_small": 4.5, "biformer_base": 9.8, "biformer_stl": 4.6}
+    )
     renames: ClassVar[Sequence[Rule]] = (
         (r"^downsample_layers\.(\d)\.", r"stages.\1.embed."),
         (r"^stages\.(\d)\.(blocks\.)?(\d+)\.", r"stages.\1.blocks.\3."),

@@ -30,6 +30,15 @@ class ConvNeXt(_timm.TimmBackbone):
             )
         }
     )
+    stated_gmac = MappingProxyType(
+        {
+            "convnext_tiny": 4.5,
+            "convnext_small": 8.7,
+            "convnext_base": 15.4,
+            "convnext_large": 34.4,
+            "convnext_xlarge": 60.9,
+        }
+    )
     fixed_size = False
     tiny_sizes = (64, 96)
     tiny_args: ClassVar[dict[str, Any]] = {

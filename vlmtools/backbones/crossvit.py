@@ -84,6 +84,19 @@ class CrossViT(Backbone):
             ),
         }
     )
+    stated_gmac = MappingProxyType(
+        {
+            "crossvit_tiny_240": 1.6,
+            "crossvit_small_240": 5.6,
+            "crossvit_base_240": 21.2,
+            "crossvit_9_240": 1.8,
+            "crossvit_15_240": 5.8,
+            "crossvit_18_240": 9.0,
+            "crossvit_9_dagger_240": 2.0,
+            "crossvit_15_dagger_240": 6.1,
+            "crossvit_18_dagger_240": 9.5,
+        }
+    )
     renames: ClassVar[Sequence[Rule]] = (
         (r"^blocks\.", "stages."),
         # one cross attention stands alone in the authors' files, several are numbered

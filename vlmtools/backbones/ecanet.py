@@ -22,7 +22,7 @@ class ECANet(_timm.TimmBackbone):
         {
             one.args["model"]: one
             for one in (
-                variant("ecaresnet50t", 25_573_814, None, _SOURCE, _LICENCE, note=_NOTE),
+                variant("ecaresnet50t", 25_573_814, None, _SOURCE, _LICENCE, note=_NOTE, size=256),
                 variant("ecaresnet101d", 44_568_563, None, _SOURCE, _LICENCE, note=_NOTE),
             )
         }

@@ -30,6 +30,16 @@ class EfficientViTM(_timm.TimmBackbone):
             )
         }
     )
+    stated_gmac = MappingProxyType(
+        {
+            "efficientvit_m0": 0.079,
+            "efficientvit_m1": 0.167,
+            "efficientvit_m2": 0.201,
+            "efficientvit_m3": 0.263,
+            "efficientvit_m4": 0.299,
+            "efficientvit_m5": 0.522,
+        }
+    )
     fixed_size = True
     tiny_sizes = (64, 128)
     tiny_args: ClassVar[dict[str, Any]] = {

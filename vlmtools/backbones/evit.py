@@ -49,6 +49,7 @@ class EViT(_vit.TokenBackbone):
             ),
         }
     )
+    stated_gmac = MappingProxyType({"deit_small_patch16_shrink_base": 4.6})
     tiny_sizes = (64, 96)
 
     def __init__(

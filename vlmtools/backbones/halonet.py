@@ -22,14 +22,14 @@ class HaloNet(_timm.TimmBackbone):
         {
             one.args["model"]: one
             for one in (
-                variant("halonet26t", 12_480_288, None, _SOURCE, _LICENCE, note=_NOTE),
-                variant("halonet50ts", 22_733_280, None, _SOURCE, _LICENCE, note=_NOTE),
-                variant("halonet_h1", 8_100_056, None, _SOURCE, _LICENCE, note=_NOTE),
-                variant("sehalonet33ts", 13_691_712, None, _SOURCE, _LICENCE, note=_NOTE),
+                variant("halonet26t", 12_480_288, None, _SOURCE, _LICENCE, note=_NOTE, size=256),
+                variant("halonet50ts", 22_733_280, None, _SOURCE, _LICENCE, note=_NOTE, size=256),
+                variant("halonet_h1", 8_100_056, None, _SOURCE, _LICENCE, note=_NOTE, size=256),
+                variant("sehalonet33ts", 13_691_712, None, _SOURCE, _LICENCE, note=_NOTE, size=256),
                 variant("haloregnetz_b", 11_680_072, None, _SOURCE, _LICENCE, note=_NOTE),
-                variant("eca_halonext26ts", 10_756_885, None, _SOURCE, _LICENCE, note=_NOTE),
-                variant("halo2botnet50ts_256", 22_635_360, None, _SOURCE, _LICENCE, note=_NOTE),
-                variant("lamhalobotnet50ts_256", 22_569_824, None, _SOURCE, _LICENCE, note=_NOTE),
+                variant("eca_halonext26ts", 10_756_885, None, _SOURCE, _LICENCE, note=_NOTE, size=256),
+                variant("halo2botnet50ts_256", 22_635_360, None, _SOURCE, _LICENCE, note=_NOTE, size=256),
+                variant("lamhalobotnet50ts_256", 22_569_824, None, _SOURCE, _LICENCE, note=_NOTE, size=256),
             )
         }
     )

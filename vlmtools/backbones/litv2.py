@@ -53,6 +53,9 @@ class LITv2(Backbone):
             "litv2_base_finetune_384": sized(_B, args={"img_size": 384}, top1=84.7, size=384),
         }
     )
+    stated_gmac = MappingProxyType(
+        {"litv2_small": 3.7, "litv2_medium": 7.5, "litv2_base": 13.2, "litv2_base_finetune_384": 39.7}
+    )
     renames: ClassVar[Sequence[Rule]] = (
         (r"^patch_embed\.", "stem."),
         # the authors merge at the end of a stage, here at the start of the next

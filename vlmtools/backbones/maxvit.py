@@ -28,6 +28,14 @@ class MaxViT(_timm.TimmBackbone):
             )
         }
     )
+    stated_gmac = MappingProxyType(
+        {
+            "maxvit_tiny_tf_224": 5.6,
+            "maxvit_small_tf_224": 11.7,
+            "maxvit_base_tf_224": 23.4,
+            "maxvit_large_tf_224": 43.9,
+        }
+    )
     fixed_size = True
     tiny_sizes = (64, 128)
     tiny_args: ClassVar[dict[str, Any]] = {

@@ -113,6 +113,25 @@ class NAT(Backbone):
             "dinat_s_large_384": sized(_swin_like(192, 6, 18, 196_532_476, None, _FAR_384), size=384),
         }
     )
+    stated_gmac = MappingProxyType(
+        {
+            "nat_mini": 2.7,
+            "nat_tiny": 4.3,
+            "nat_small": 7.8,
+            "nat_base": 13.7,
+            "dinat_mini": 2.7,
+            "dinat_tiny": 4.3,
+            "dinat_small": 7.8,
+            "dinat_base": 13.7,
+            "dinat_large": 30.6,
+            "dinat_large_384": 89.7,
+            "dinat_s_tiny": 4.5,
+            "dinat_s_small": 8.7,
+            "dinat_s_base": 15.4,
+            "dinat_s_large": 34.5,
+            "dinat_s_large_384": 101.5,
+        }
+    )
     renames: ClassVar[Sequence[Rule]] = (
         (r"^patch_embed\.", "stem."),
         # the authors merge at the end of a stage, here at the start of the next

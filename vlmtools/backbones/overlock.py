@@ -69,6 +69,15 @@ class OverLoCK(Backbone):
             ),
         }
     )  # fmt: skip
+    stated_gmac = MappingProxyType(
+        {"overlock_xt": 2.6, "overlock_t": 5.5, "overlock_s": 9.7, "overlock_b": 16.7}
+    )
+    gmac_apart = MappingProxyType(
+        {
+            f"overlock_{size}": "stated of the model with merged kernels (`merge()`), which counts within 3 % of it"
+            for size in ("xt", "t", "s", "b")
+        }
+    )
     renames: ClassVar[Sequence[Rule]] = (
         (r"^head\.([01])\.", r"neck.\1."),
         (r"^head\.4\.", "head."),

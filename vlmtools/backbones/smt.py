@@ -65,6 +65,7 @@ class SMT(Backbone):
             ),
         }
     )
+    stated_gmac = MappingProxyType({"smt_t": 2.4, "smt_s": 4.7, "smt_b": 7.7, "smt_l": 17.6})
     renames: ClassVar[Sequence[Rule]] = (
         (r"^(patch_embed|block|norm)(\d)\.", lambda m: f"stages.{int(m[2]) - 1}.{m[1]}."),
         (r"local_conv_(\d)\.", lambda m: f"local_convs.{int(m[1]) - 1}."),

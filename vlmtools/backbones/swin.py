@@ -28,6 +28,14 @@ class Swin(_timm.TimmBackbone):
             )
         }
     )
+    stated_gmac = MappingProxyType(
+        {
+            "swin_tiny_patch4_window7_224": 4.5,
+            "swin_small_patch4_window7_224": 8.7,
+            "swin_base_patch4_window7_224": 15.4,
+            "swin_large_patch4_window7_224": 34.5,
+        }
+    )
     fixed_size = True
     tiny_sizes = (64, 128)
     tiny_args: ClassVar[dict[str, Any]] = {

@@ -72,6 +72,15 @@ class TransNeXt(Backbone):
             ),
         }
     )
+    stated_gmac = MappingProxyType(
+        {
+            "transnext_micro": 2.7,
+            "transnext_tiny": 5.7,
+            "transnext_small": 10.3,
+            "transnext_base": 18.4,
+            "transnext_micro_aaaa": 3.3,
+        }
+    )
     renames: ClassVar[Sequence[Rule]] = (
         (r"^(patch_embed|block|norm)(\d)\.", lambda m: f"stages.{int(m[2]) - 1}.{m[1]}."),
         (r"dwconv\.dwconv\.", "dwconv."),
