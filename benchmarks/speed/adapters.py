@@ -25,7 +25,7 @@ from vlmtools.adapters.base import Part
 from vlmtools.errors import CannotAttach
 
 Batch = Mapping[str, Tensor]
-WIDTH = 32
+WIDTH = 56
 """Of the first column."""
 PROMPT, ANSWER = "What is in the picture?", " A dog and a cat."
 

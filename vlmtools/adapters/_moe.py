@@ -151,7 +151,9 @@ def fits_grouped(x: Tensor, *weights: Tensor) -> bool:
     # autocast would cast neither argument of the product
     plain = not torch.is_autocast_enabled(x.device.type)
     aligned = all(width * x.element_size() % ALIGNMENT == 0 for width in widths)
-    return hasattr(F, "grouped_mm") and same and plain and aligned
+    # the compiler's picture of the product knows bfloat16 only, though it computes with others
+    traced = not torch.compiler.is_compiling() or x.dtype == torch.bfloat16
+    return hasattr(F, "grouped_mm") and same and plain and aligned and traced
 
 
 def check_counts(n_experts: int, n_chosen: int) -> None:
