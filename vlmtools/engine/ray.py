@@ -110,6 +110,8 @@ class RayData:
         pending = {next(self._numbers): block for block in wave}
         reasons: dict[int, str] = {}
         for back in self._run(pending, work):
+            if back.number not in pending:
+                continue  # made again after its first result had arrived
             for index, result in back.results:
                 yield pending[back.number][index], result
             if back.problem is not None:
