@@ -1,6 +1,7 @@
 """Read one pair of golden files of a vision module, and compare with it."""
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,14 @@ import torch
 from places import cases, golden_roots
 from safetensors.torch import load_file
 from torch import Tensor
+
+FOR_TRAINING = {"drop_rate", "attn_drop_rate", "use_checkpoint", "use_checkpoint_stages"}
+"""The authors' arguments that have no say in evaluation."""
+NEUTRAL = {
+    "qk_scale": None, "representation_size": None, "hybrid_backbone": None, "ape": False, "patch_norm": True,
+    "use_cpe": False, "num_stages": 4,
+}  # fmt: skip
+"""The authors' arguments that we do not have, each with the value at which it changes nothing."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +31,24 @@ class Case:
 
     @property
     def args(self) -> Any:
-        return self.meta.get("args", {})
+        """What the authors' class was made with, without what changes nothing; any other argument is passed on."""
+        stated = self.meta.get("args", {})
+        if not isinstance(stated, dict):
+            return stated
+        same = {key for key, value in NEUTRAL.items() if key in stated and stated[key] == value}
+        return {key: value for key, value in stated.items() if key not in FOR_TRAINING | same}
+
+    def stated(self, word: str) -> int:
+        """The number beside a word, where the arguments are written as text: "dim 16, heads 4" or "8 heads"."""
+        found = re.search(rf"\b{word} (\d+)\b", self.args) or re.search(rf"\b(\d+) {word}\b", self.args)
+        assert found, f"{self.name}.json does not say {word!r}: {self.args!r}"
+        return int(found[1])
+
+    def made(self, kind: Any, **more: Any) -> Any:
+        """What `kind` makes of the stated arguments; one that it does not know is an error."""
+        if isinstance(self.args, dict):
+            return kind(**self.args, **more)
+        return kind(*self.args, **more)
 
 
 def found(folder: str, pattern: str = "*") -> Any:

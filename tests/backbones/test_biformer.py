@@ -6,6 +6,9 @@ from vlmtools.backbones.biformer import BiFormer
 from vlmtools.layers.bilevel_routing import BiLevelRoutingAttention
 
 VARIANTS = {
+    "plain": {},
+    "auto_pad": {},
+    "nchw": {},
     "soft": {"soft_routing": True},
     "param": {"param_routing": True, "diff_routing": True, "soft_routing": True},
     "qk16": {"qk_dim": 16},
@@ -25,7 +28,8 @@ def test_biformer_gives_the_authors_stages_and_logits(path):
     assert_close(model(case.inputs["x"]), case.outputs["logits"], "logits")
 
 
-def _layer(name, state):
+def _layer(case, name):
+    state = {k.removeprefix(name + "."): v for k, v in case.state.items() if k.startswith(name + ".")}
     plain = {
         key.replace("qkv.qkv.", "qkv.").replace("router.emb.", "router.")
         .replace("qkv_linear", "qkv").replace("output_linear", "wo"): value
@@ -33,10 +37,11 @@ def _layer(name, state):
     }  # fmt: skip
     linear = ("qkv.weight", "wo.weight")
     plain = {key: value.flatten(1) if key in linear else value for key, value in plain.items()}
-    more = dict(VARIANTS.get(name, {}))
+    more = dict(VARIANTS[name])
     if name == "adaavg":
         more["kv_per_win"] = 1
-    layer = BiLevelRoutingAttention(32, 4, 7, 4, side_kernel=5, **more)
+    sizes = (case.stated(word) for word in ("dim", "heads", "n_win", "topk"))
+    layer = BiLevelRoutingAttention(*sizes, side_kernel=case.stated("side_dwconv"), **more)
     layer.load_state_dict(plain)
     return layer
 
@@ -46,8 +51,7 @@ def _layer(name, state):
 def test_bi_level_routing_gives_the_authors_maps_in_every_variant(path):
     case = read(path)
     for name, expected in case.outputs.items():
-        state = {k.removeprefix(name + "."): v for k, v in case.state.items() if k.startswith(name + ".")}
-        layer = _layer(name, state)
+        layer = _layer(case, name)
         if name == "nchw":
             out = layer(case.inputs["x_nchw"].permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         else:

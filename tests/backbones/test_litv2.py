@@ -32,7 +32,13 @@ def test_hilo_gives_the_authors_tokens_for_every_share_and_window(path):
     for name, expected in case.outputs.items():
         alpha, window = re.fullmatch(r"a([\d.]+)_w(\d+)", name).groups()
         state = {k.removeprefix(name + "."): v for k, v in case.state.items() if k.startswith(name + ".")}
-        layer = HiLo(32, 8, int(window), float(alpha), qkv_bias=True)
+        layer = HiLo(
+            case.stated("dim"),
+            case.stated("heads"),
+            int(window),
+            float(alpha),
+            qkv_bias="qkv_bias" in case.args,
+        )
         layer.load_state_dict(state)
         batch, n_tokens, dim = case.inputs["x"].shape
         side = int(n_tokens**0.5)

@@ -66,18 +66,6 @@ def test_merged_weights_load_into_a_model_made_for_them():
     torch.testing.assert_close(other(x), model(x))
 
 
-@pytest.mark.golden
-def test_counts_without_the_auxiliary_head_are_the_published_ones():
-    from test_parameter_counts import _counted, _published
-
-    published = {name: count for name, count in _published() if name.endswith("_noaux")}
-    if not published:
-        pytest.skip("no backbones/params.json in $VLMTOOLS_GOLDEN, ../shared or tests/golden")
-    for name, count in published.items():
-        variant = OverLoCK.variants[name.removesuffix("_noaux")]
-        assert _counted(OverLoCK, {**variant.args, "use_ds": False}) == count
-
-
 @pytest.mark.parametrize("name", sorted(OverLoCK.variants))
 def test_the_merged_model_costs_what_is_stated(name):
     with torch.device("meta"):

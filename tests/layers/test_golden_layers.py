@@ -36,7 +36,7 @@ from vlmtools.layers.squeeze_excite import SqueezeExcite
 @found("eca")
 def test_efficient_channel_attention(path):
     case = read(path)
-    layer = ECA(*case.args)
+    layer = case.made(ECA)
     layer.load_state_dict(case.state)
     assert_close(layer(case.inputs["x"]), case.outputs["y"])
 
@@ -45,7 +45,7 @@ def test_efficient_channel_attention(path):
 @found("ccnet")
 def test_criss_cross_attention_in_one_pass_and_in_two(path):
     case = read(path)
-    layer = CrissCrossAttention(*case.args)
+    layer = case.made(CrissCrossAttention)
     layer.load_state_dict(case.state)
     for name, expected in case.outputs.items():
         n_passes = int(name.removeprefix("y_r"))
@@ -56,7 +56,7 @@ def test_criss_cross_attention_in_one_pass_and_in_two(path):
 @found("halonet", "halo_attention*")
 def test_halo_attention_with_the_mask_of_the_reimplementation(path):
     case = read(path)
-    layer = HaloAttention(**case.args, inverted_mask=True)
+    layer = case.made(HaloAttention, inverted_mask=True)
     layer.load_state_dict({key.removeprefix("rel_pos_emb."): value for key, value in case.state.items()})
     assert_close(layer(case.inputs["x"]), case.outputs["y"])
 
@@ -65,7 +65,7 @@ def test_halo_attention_with_the_mask_of_the_reimplementation(path):
 @found("msaconv")
 def test_msa_conv(path):
     case = read(path)
-    layer = MSAConv2d(**case.args)
+    layer = case.made(MSAConv2d)
     layer.load_state_dict(case.state)
     assert_close(layer(case.inputs["x"]), case.outputs["y"])
 
@@ -103,7 +103,7 @@ def test_a_map_that_is_not_made_of_blocks_is_refused():
 @found("sdanet")
 def test_selective_attention_over_a_pyramid(path):
     case = read(path)
-    layer = SelectiveAttention(*case.args).eval()
+    layer = case.made(SelectiveAttention).eval()
     state = {
         key.replace("channel_att.", "").replace("spatial_att.conv.", "convs."): value
         for key, value in case.state.items()
@@ -151,7 +151,7 @@ GUIDED = {
 
 
 def _check_semantic_guide(case):
-    layer, state = SemanticGuide(*case.args).eval(), {}
+    layer, state = case.made(SemanticGuide).eval(), {}
     for key, value in case.state.items():
         key = re.sub(r"(en|de)code\.", "", key)
         state[re.sub(r"^dec(\d)\.6\.", r"up\1.", key)] = value
@@ -169,7 +169,7 @@ def test_position_and_channel_attention(path):
     if case.meta["cls"] == "semanticModule":
         _check_semantic_guide(case)
         return
-    layer = GUIDED[case.meta["cls"]](*case.args).eval()
+    layer = case.made(GUIDED[case.meta["cls"]]).eval()
     layer.load_state_dict(
         {key.removeprefix("fuse_").removeprefix("attn."): v for key, v in case.state.items()}
     )
@@ -189,7 +189,7 @@ def test_regions_list_the_positions_that_were_published(path):
 @found("duoformer", "attention_for_scale*")
 def test_attention_inside_regions(path):
     case = read(path)
-    layer = ScaleAttention(case.inputs["x"].shape[-1], n_heads=4)
+    layer = ScaleAttention(case.stated("dim"), case.stated("heads"))
     layer.load_state_dict(case.state)
     assert_close(layer(case.inputs["x"]), case.outputs["y"])
 
@@ -198,7 +198,7 @@ def test_attention_inside_regions(path):
 @found("duoformer", "scale_block*")
 def test_scale_block(path):
     case = read(path)
-    layer = ScaleBlock(case.inputs["x"].shape[-1], n_heads=4, mlp_ratio=2)
+    layer = ScaleBlock(case.stated("dim"), case.stated("heads"), case.stated("mlp_ratio"))
     names = {"ls1.gamma": "gamma1", "ls2.gamma": "gamma2", "mlp.fc1.": "mlp.0.", "mlp.fc2.": "mlp.2."}
     state = {}
     for key, value in case.state.items():
@@ -214,7 +214,7 @@ def test_scale_block(path):
 def test_attention_across_scales_and_across_regions(path):
     case = read(path)
     x, position = case.inputs["x"], case.inputs["pos"]
-    layer = ScaleThenRegionAttention(x.shape[-1], n_heads=4)
+    layer = ScaleThenRegionAttention(case.stated("dim"), case.stated("heads"))
     names = {"qkv1.": "scale.qkv.", "proj1.": "scale.proj.", "qkv.": "region.qkv.", "proj.": "region.proj."}
     first = {old: new for old, new in names.items() if "1" in old}
     state = {}
@@ -233,8 +233,7 @@ def test_attention_across_scales_and_across_regions(path):
 def test_block_of_attention_across_scales_then_regions(path):
     case = read(path)
     x, position = case.inputs["x"], case.inputs["pos"]
-    hidden = case.state["mlp.fc1.bias"].numel()
-    layer = ScaleThenRegionBlock(x.shape[-1], n_heads=4, mlp_ratio=hidden / x.shape[-1])
+    layer = ScaleThenRegionBlock(case.stated("dim"), case.stated("heads"), case.stated("mlp_ratio"))
     names = {"attn.qkv1.": "attn.scale.qkv.", "attn.proj1.": "attn.scale.proj.", "attn.qkv.": "attn.region.qkv.",
              "attn.proj.": "attn.region.proj.", "ls1.gamma": "gamma1", "ls2.gamma": "gamma2",
              "mlp.fc1.": "mlp.0.", "mlp.fc2.": "mlp.2."}  # fmt: skip
@@ -271,7 +270,7 @@ def test_features_are_anchored_as_published(path):
 @found("paratranscnn", "se_block*")
 def test_squeeze_and_excite(path):
     case = read(path)
-    layer = SqueezeExcite(*case.args)
+    layer = case.made(SqueezeExcite)
     layer.load_state_dict(
         {"narrow.weight": case.state["fc.0.weight"], "widen.weight": case.state["fc.2.weight"]}
     )
@@ -282,7 +281,7 @@ def test_squeeze_and_excite(path):
 @found("paratranscnn", "decoder_layer*")
 def test_two_convolutions_of_a_decoder(path):
     case = read(path)
-    layer = DoubleConv(*case.args).eval()
+    layer = case.made(DoubleConv).eval()
     layer.load_state_dict(case.state)
     assert_close(layer(case.inputs["x"]), case.outputs["y"])
 

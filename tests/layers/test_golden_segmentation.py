@@ -1,7 +1,5 @@
 """Layers of PEM and of PATNet for saliency against the numbers of the authors' own modules."""
 
-import re
-
 import pytest
 import torch
 from golden_case import assert_close, found, read
@@ -15,7 +13,7 @@ from vlmtools.layers.shared_cross_attention import SharedCrossAttention, both_wa
 @found("pem", "pem_ca*")
 def test_prototype_attention_with_masks_and_positions_and_without(path):
     case = read(path)
-    layer = PrototypeAttention(*case.args).eval()
+    layer = case.made(PrototypeAttention).eval()
     layer.load_state_dict(case.state)
     ins = case.inputs
     plain = layer(ins["tgt"], ins["memory"])
@@ -29,10 +27,8 @@ def test_prototype_attention_with_masks_and_positions_and_without(path):
 def test_the_pyramid_gives_the_authors_mask_features_and_levels(path):
     case = read(path)
     levels = sorted(case.inputs)
-    dim, mask_dim = (
-        int(re.search(rf"{word} (\d+)", case.args).group(1)) for word in ("conv_dim", "mask_dim")
-    )
-    net = ModulatedPyramid([case.inputs[name].shape[1] for name in levels], dim, mask_dim).eval()
+    widths = [case.inputs[name].shape[1] for name in levels]
+    net = ModulatedPyramid(widths, case.stated("conv_dim"), case.stated("mask_dim")).eval()
     net.load_state_dict(case.state)
     fine, refined = net([case.inputs[name] for name in levels])
     ours = {"mask_features": fine, **{f"ms{index}": one for index, one in enumerate(refined)}}
@@ -44,7 +40,7 @@ def test_the_pyramid_gives_the_authors_mask_features_and_levels(path):
 @found("patnet", "share_att*")
 def test_one_attention_read_both_ways(path):
     case = read(path)
-    layer = SharedCrossAttention(*case.args)
+    layer = case.made(SharedCrossAttention)
     layer.load_state_dict(case.state)
     colour, depth = layer(case.inputs["rgb"], case.inputs["depth"])
     assert_close(colour, case.outputs["out_r"], "out_r")
