@@ -24,6 +24,28 @@ def test_attention_costs_positions_times_pooled_positions_times_heads():
     assert total == n * n_few * heads + n * n_few * dim + projections + n * dim
 
 
+@pytest.mark.parametrize(
+    ("name", "params", "gmac"),
+    [("mini", 5.02, 0.43), ("t", 5.8, 0.655), ("xs", 6.54, 0.786), ("s", 10.69, 1.38), ("m", 24.87, 4.12)],
+)
+def test_parameters_and_flops_are_the_published_ones_within_three_percent(name, params, gmac):
+    with torch.device("meta"):
+        model = S2AFormer(**S2AFormer.variants[f"s2aformer_{name}"].args).eval()
+        counted = cost(model, torch.empty(1, 3, 224, 224))
+    assert sum(weight.numel() for weight in model.parameters()) == pytest.approx(params * 1e6, rel=0.03)
+    assert counted == pytest.approx(gmac * 1e9, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("name", "gmac"), [("mini", 0.56), ("t", 0.855), ("xs", 1.03), ("s", 1.8), ("m", 5.38)]
+)
+def test_flops_at_256_pixels_are_the_published_ones_within_three_percent(name, gmac):
+    with torch.device("meta"):
+        model = S2AFormer(**S2AFormer.variants[f"s2aformer_{name}"].args).eval()
+        counted = cost(model, torch.empty(1, 3, 256, 256))
+    assert counted == pytest.approx(gmac * 1e9, rel=0.03)
+
+
 def test_pooled_keys_make_large_maps_cheaper():
     with torch.device("meta"):
         models = [S2AFormer(depths=(1, 1, 1, 1), reductions=few) for few in ((8, 4, 2, 1), (2, 2, 2, 1))]
