@@ -194,3 +194,17 @@ def test_a_list_in_a_file_called_jsonl_is_read_as_a_list(tmp_path: Path, indent:
     rows = [{"id": "1", "text": "A dog."}, {"id": "2", "text": "A cat."}]
     (tmp_path / "a.jsonl").write_text(json.dumps(rows, indent=indent))
     assert [row.fields for row in read_entries(tmp_path / "a.jsonl")] == rows
+
+
+def test_objects_one_after_another_over_several_lines_are_read_with_their_lines(tmp_path: Path) -> None:
+    rows = [{"id": "1", "text": "A dog."}, {"id": "2", "text": "A cat."}, {"id": "3", "text": "{\n}"}]
+    (tmp_path / "a.json").write_text("\n".join(json.dumps(row, indent=4) for row in rows) + "\n")
+    read = read_entries(tmp_path / "a.json")
+    assert [row.fields for row in read] == rows
+    assert [row.where[-6:] for row in read] == ["line 1", "line 5", "line 9"]
+
+
+def test_a_cut_file_of_such_objects_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{\n"id": "1",\n"text": "A dog."\n}\n{\n"id": "2",')
+    with pytest.raises(BadInput, match=r"a\.json"):
+        read_entries(tmp_path / "a.json")

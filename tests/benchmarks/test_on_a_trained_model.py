@@ -4,20 +4,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import layouts
 import pytest
 from typer.testing import CliRunner
 
 from vlmtools.bundled import bundled
 from vlmtools.cli import app
-from vlmtools.reference.pictures import drawn
-from vlmtools.reference.render import picture
-from vlmtools.reference.truth import probes
-from vlmtools.reference.world import World
 
 pytestmark = pytest.mark.skipif(
     "clean" not in bundled(), reason="the bundled models are not in this checkout"
 )
-SCENES = list(World(split="test").scenes(8, 9000))
 
 
 def told(*words: str) -> dict[str, Any]:
@@ -29,33 +25,12 @@ def told(*words: str) -> dict[str, Any]:
 
 @pytest.fixture
 def pope(tmp_path: Path) -> Path:
-    """The questions of `probes` as the published files have them."""
-    rows = []
-    for scene in SCENES:
-        drawn(scene, tmp_path)
-        for probe in list(probes(scene, "adversarial"))[:2]:
-            truth = "yes" if probe.present else "no"
-            rows.append(
-                {
-                    "question_id": len(rows) + 1,
-                    "image": f"{scene.id}.png",
-                    "text": probe.question,
-                    "label": truth,
-                }
-            )
-    file = tmp_path / "coco_pope_adversarial.json"
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return file
+    return layouts.pope(tmp_path)
 
 
 @pytest.fixture
 def chair(tmp_path: Path) -> Path:
-    """Objects per picture by COCO's numbers, the pictures named as COCO names them."""
-    for number, scene in enumerate(SCENES):
-        picture(scene).save(tmp_path / f"COCO_val2014_{number:012d}.jpg", quality=95)
-    file = tmp_path / "gt_objects.json"
-    file.write_text(json.dumps({str(number): list(scene.names) for number, scene in enumerate(SCENES)}))
-    return file
+    return layouts.chair(tmp_path)
 
 
 def test_pope_on_a_trained_model_is_far_from_chance(pope: Path, tmp_path: Path) -> None:

@@ -1,12 +1,15 @@
 """Reading the files of benchmarks and of answers: JSON lines, JSON lists, JSON objects, CSV; gzipped or not."""
 
 import json
+import re
 from pathlib import Path
 
 from vlmtools.errors import BadInput
 from vlmtools.responders._rows import _ID_NAMES, _TEXT_NAMES, Row
 from vlmtools.responders._tables import _bytes, _decoded, _json, _jsonl, _unzipped, read_table
 from vlmtools.types import Json
+
+_BLANKS = re.compile(r"[ \t\r\n]*")
 
 
 def read_entries(path: Path) -> tuple[Row, ...]:
@@ -15,8 +18,9 @@ def read_entries(path: Path) -> tuple[Row, ...]:
     What is inside decides, not the name: many published `.json` files hold one object per line.
 
     Args:
-        path: JSON lines, a list of objects, an object of objects (keys arrive as `id`), an object id → text (as `id`
-            and `text`), `.csv` or `.tsv`; also with `.gz` behind.
+        path: JSON lines, objects one after another over several lines each (POPE's captions), a list of objects, an
+            object of objects (keys arrive as `id`), an object id → text (as `id` and `text`), `.csv` or `.tsv`; also
+            with `.gz` behind.
 
     Raises:
         BadInput: It cannot be read, or holds no entry; names file and line.
@@ -26,7 +30,9 @@ def read_entries(path: Path) -> tuple[Row, ...]:
     text = _decoded(path, _unzipped(path, _bytes(path)))
     named = path.name.removesuffix(".gz").lower().endswith(".jsonl")
     lines = _is_lines(text) or (named and not _is_whole(text))
-    rows = tuple(_jsonl(path, text) if lines else _json(path, text, "id", "text"))
+    rows = _one_after_another(path, text) or tuple(
+        _jsonl(path, text) if lines else _json(path, text, "id", "text")
+    )
     if not rows:
         raise BadInput(
             f"{str(path)!r} has no entries. It should have one per item. Check how it was written."
@@ -70,3 +76,23 @@ def _is_whole(text: str) -> bool:
         return isinstance(json.loads(head), list | dict)
     except (ValueError, RecursionError):
         return False
+
+
+def _one_after_another(path: Path, text: str) -> tuple[Row, ...]:
+    """Objects that each go over several lines; nothing when the text is anything else, or is damaged."""
+    if not text.lstrip().startswith(("{\n", "{\r")):
+        return ()
+    found: list[Row] = []
+    place, number, decoder = _BLANKS.match(text).end(), 1, json.JSONDecoder()  # type: ignore[union-attr]
+    before = 0
+    while place < len(text):
+        number, before = number + text.count("\n", before, place), place
+        try:
+            value, end = decoder.raw_decode(text, place)
+        except (ValueError, RecursionError):
+            return ()
+        if not isinstance(value, dict):
+            return ()
+        found.append(Row(f"{str(path)!r}, line {number}", value))
+        place = _BLANKS.match(text, end).end()  # type: ignore[union-attr]
+    return tuple(found) if len(found) > 1 else ()
