@@ -1,6 +1,7 @@
 """What every backbone promises, checked on the tiny model of every architecture."""
 
 import copy
+import re
 from importlib.util import find_spec
 
 import pytest
@@ -61,6 +62,43 @@ def test_gradients_reach_every_parameter(name):
         key for key, weight in model.named_parameters() if weight.requires_grad and weight.grad is None
     }
     assert not {key for key in forgotten if not any(part in key for part in model.training_only)}
+
+
+SILENT = {
+    "crossformer": r"stages\.0\.blocks\.\d\.attn\.pos\.",  # a norm over the one channel of the tiny model is constant
+    "crossvit": r"fusion\.\d\.1\.attn\.w[qk]\.",  # a class token alone: the softmax of one number
+    "efficientvit_m": r"stages\.2\..*attn\.",  # one position in the last map of the tiny model
+}
+"""Weights that cannot change the tiny model's logits, by architecture."""
+
+
+@every_backbone
+def test_gradients_are_zero_nowhere(name):
+    model = tiny(name).train()
+    with torch.no_grad():  # away from gates that start at 0
+        for weight in model.parameters():
+            weight.add_(0.05 * torch.randn_like(weight))
+    logits = model(images(name, n=4))
+    (logits * torch.randn_like(logits)).sum().backward()
+    zero = [key for key, weight in model.named_parameters() if weight.requires_grad and not _moved(weight)]
+    zero = [key for key in zero if not any(part in key for part in model.training_only)]
+    assert not [key for key in zero if not re.search(SILENT.get(name, "^$"), key)]
+
+
+def _moved(weight):
+    return weight.grad is not None and bool(weight.grad.abs().sum() > 0)
+
+
+@every_backbone
+def test_oblong_images_work_or_are_refused_in_words(name):
+    model, (short, long) = tiny(name), cls_of(name).tiny_sizes
+    x = torch.randn(1, 3, short, long)
+    with torch.no_grad():
+        if model.fixed_size:
+            with pytest.raises(BadInput):
+                model(x)
+        else:
+            assert model(x).shape == (1, model.num_classes)
 
 
 @every_backbone
