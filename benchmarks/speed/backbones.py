@@ -3,25 +3,31 @@
     python benchmarks/speed/backbones.py --tiny
     python benchmarks/speed/backbones.py --names smt_t,nat_tiny --batch 8 --rounds 10
     python benchmarks/speed/backbones.py --names smt_t --device cuda
+    PYTHONPATH=../SMT python benchmarks/speed/backbones.py --names smt_t --against models.smt:SMT
 
 The model beside it is Swin of transformers, or ViT where the backbone keeps one size of map, as many times wider or
 narrower as its parameters say. The two take turns, round by round, in an order drawn anew, so that a busy machine slows
 both; a ratio is taken within a round, and its median is shown. Peak memory is the GPU's; on the CPU it is the memory of
 tensors that live at once in a forward pass, counted from the bytes that operators hand out. Weights are random, which
-changes no time.
+changes no time. `--against` puts the authors' own class, made with the variant's arguments, or what a function of theirs
+gives in that model's place; its module must be importable.
 
 `--tiny` times the tiny model of every architecture: it says nothing about real ones, only that everything runs.
-Backbones that need timm are left out where it is not installed.
+Backbones that need timm are left out where it is not installed. `--record FILE` keeps the rows as JSON beside those
+that are there; `scripts/write_docs.py` shows them.
 """
 
 import argparse
+import importlib
+import json
 import random
 import statistics
 import time
 import weakref
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -43,6 +49,8 @@ class Speed:
         per_second: Images per second, in the median round.
         ratio: The same over the other model's, the median of the rounds.
         peak_mib: Peak memory beside weights and images, in mebibytes.
+        other_mib: The other model's.
+        beside: Its name.
     """
 
     name: str
@@ -51,6 +59,8 @@ class Speed:
     per_second: float
     ratio: float
     peak_mib: float
+    other_mib: float
+    beside: str
 
 
 class Held(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -147,8 +157,16 @@ def peak_mib(model: nn.Module, images: Tensor) -> float:
     return float(held.peak) / 2**20
 
 
-def measure(name: str, model: Backbone, size: int, batch: int, rounds: int, device: str) -> Speed:
-    """Time a backbone beside its plain model.
+def measure(
+    name: str,
+    model: Backbone,
+    size: int,
+    batch: int,
+    rounds: int,
+    device: str,
+    other: nn.Module | None = None,
+) -> Speed:
+    """Time a backbone beside another model.
 
     Args:
         name: Shown in the table.
@@ -157,8 +175,9 @@ def measure(name: str, model: Backbone, size: int, batch: int, rounds: int, devi
         batch: Images per pass.
         rounds: Passes of each.
         device: cpu or cuda.
+        other: The model beside it; None for a plain one of about the same size.
     """
-    other = beside(model, size).to(device).eval()
+    other = (beside(model, size) if other is None else other).to(device).eval()
     model = model.to(device).eval()
     images = torch.randn(batch, 3, size, size, device=device)
     for one in (model, other):
@@ -171,6 +190,8 @@ def measure(name: str, model: Backbone, size: int, batch: int, rounds: int, devi
         batch / statistics.median(ours for ours, _ in pairs),
         statistics.median(theirs / ours for ours, theirs in pairs),
         peak_mib(model, images),
+        peak_mib(other, images),
+        type(other).__name__,
     )
 
 
@@ -198,6 +219,36 @@ def chosen(names: Sequence[str], tiny: bool) -> Iterator[tuple[str, Backbone, in
             yield name, cls(**{**args, "in_chans": 3}), variant.size if variant else 224
 
 
+def theirs(place: str, args: dict[str, Any]) -> nn.Module:
+    """The authors' model.
+
+    Args:
+        place: Module and class, `models.smt:SMT`, or a function that needs no arguments, `transnext:transnext_micro`.
+        args: Arguments of the class.
+    """
+    module, _, name = place.partition(":")
+    made = getattr(importlib.import_module(module), name)
+    model: nn.Module = made(**args) if isinstance(made, type) else made()
+    return model
+
+
+def record(path: Path, rows: Sequence[Speed], setting: str) -> None:
+    """Keep rows in a file, in the place of older ones of the same backbone, model beside it and setting.
+
+    Args:
+        path: JSON; made where it is not there.
+        rows: To keep.
+        setting: Batch, device and threads.
+    """
+    old = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    new = [{**asdict(row), "setting": setting} for row in rows]
+    keys = ("name", "beside", "setting")
+    taken = {tuple(row[key] for key in keys) for row in new}
+    kept = [row for row in old if tuple(row[key] for key in keys) not in taken]
+    whole = sorted([*kept, *new], key=lambda row: tuple(row[key] for key in keys))
+    path.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8", newline="\n")
+
+
 def _wait(images: Tensor) -> None:
     if images.is_cuda:
         torch.cuda.synchronize()
@@ -213,15 +264,23 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4, help="images per pass")
     parser.add_argument("--rounds", type=int, default=7, help="passes of each model")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--against", default="", help="the authors' class or function, models.smt:SMT")
+    parser.add_argument("--record", type=Path, help="JSON file to keep the rows in")
     given = parser.parse_args()
-    print(f"{'name':<28}{'parameters':>14}{'beside':>14}{'images/s':>12}{'ratio':>8}{'peak MiB':>10}")
+    setting = f"{'tiny, ' * given.tiny}batch {given.batch}, {given.device}, {torch.get_num_threads()} threads"
+    print(
+        f"{'name':<28}{'parameters':>14}{'beside':>14}{'images/s':>12}{'ratio':>8}{'peak MiB':>10}{'beside':>10}"
+    )
     for name, model, size in chosen([one for one in given.names.split(",") if one], given.tiny):
-        row = measure(name, model, size, given.batch, given.rounds, given.device)
+        other = theirs(given.against, backbones.find(name)[1]) if given.against else None
+        row = measure(name, model, size, given.batch, given.rounds, given.device, other)
         print(
             f"{row.name:<28}{row.n_params:>14,}{row.other_params:>14,}{row.per_second:>12.1f}{row.ratio:>8.2f}"
-            f"{row.peak_mib:>10.1f}",
+            f"{row.peak_mib:>10.1f}{row.other_mib:>10.1f}",
             flush=True,
         )
+        if given.record:
+            record(given.record, [row], setting)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
 import importlib.util
+import json
 import sys
 
 import pytest
@@ -45,3 +46,21 @@ def test_the_model_beside_is_of_about_the_same_size(script):
     model = find("smt")[0].tiny()
     other = script.beside(model, 64)
     assert 0.5 < script.n_params(other) / script.n_params(model) < 2
+
+
+def test_rows_are_kept_beside_older_ones_and_in_the_place_of_their_own(script, tmp_path):
+    path = tmp_path / "speed.json"
+    row = script.Speed("a", 1, 1, 2.0, 1.0, 1.0, 1.0, "Swin")
+    script.record(path, [row], "batch 1")
+    script.record(path, [script.Speed("b", 1, 1, 3.0, 1.0, 1.0, 1.0, "Swin")], "batch 1")
+    script.record(path, [script.Speed("a", 1, 1, 5.0, 1.0, 1.0, 1.0, "Swin")], "batch 1")
+    assert [(one["name"], one["per_second"]) for one in json.loads(path.read_text())] == [
+        ("a", 5.0),
+        ("b", 3.0),
+    ]
+
+
+def test_another_class_or_function_may_stand_beside(script):
+    assert script.theirs("torch.nn:Linear", {"in_features": 2, "out_features": 3}).out_features == 3
+    with pytest.raises(AttributeError):
+        script.theirs("torch.nn:NoSuchLayer", {})
