@@ -9,7 +9,7 @@ The model beside it is Swin of transformers, or ViT where the backbone keeps one
 narrower as its parameters say. The two take turns, round by round, in an order drawn anew, so that a busy machine slows
 both; a ratio is taken within a round, and its median is shown. Peak memory is the GPU's; on the CPU it is the memory of
 tensors that live at once in a forward pass, counted from the bytes that operators hand out. Weights are random, which
-changes no time. `--against` puts the authors' own class, made with the variant's arguments, or what a function of theirs
+changes no time. `--against` puts the authors' own class, made with the variant's arguments, or what a function of$
 gives in that model's place; its module must be importable.
 
 `--tiny` times the tiny model of every architecture: it says nothing about real ones, only that everything runs.
