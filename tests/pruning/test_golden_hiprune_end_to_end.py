@@ -106,6 +106,11 @@ def _check_cache(case: Case, held: int, short: int, n_new: int) -> None:
 
 
 LAYOUTS = ("plain", "filed", "older")
+OLDER_TEXT = (
+    "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
+    "vocab_size", "rms_norm_eps", "max_position_embeddings", "hidden_act",
+)  # fmt: skip
+"""Settings of the language model that once lay beside those of the whole."""
 
 
 def stored(folder: Path, layout: str, grid: tuple[int, int] = (12, 20)) -> tuple[Path, ...]:
@@ -119,10 +124,11 @@ def stored(folder: Path, layout: str, grid: tuple[int, int] = (12, 20)) -> tuple
     stays[image] = False
     stays[image[found.kept]] = True
     kept: Any = found.kept
-    if (
-        layout == "older"
-    ):  # as transformers named weights before 4.52, with a mask and the last token's logits
+    if layout == "older":  # as in transformers before 4.52; with a mask and the last token's logits
         weights = {_older(name): value for name, value in weights.items()}
+        text = config.pop("text_config")
+        config |= {name: text[name] for name in OLDER_TEXT} | {"rope_theta": 10000.0}
+        config["rope_scaling"] = {"type": "mrope", "mrope_section": text["rope_parameters"]["mrope_section"]}
         kept = stays
     prefix = {"plain": "state.", "filed": "weights/", "older": ""}[layout]
     data = {f"{prefix}{name}": value.clone().contiguous() for name, value in weights.items()}
