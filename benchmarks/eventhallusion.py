@@ -51,8 +51,8 @@ class EventHallusion(Benchmark):
     }
     reference: ClassVar[str] = "arXiv:2409.16597"
     checked: ClassVar[str] = (
-        "The authors' program on a reduced copy of its published file of answers and verdicts (Video- "
-        "LLaVA): equal. The judge itself was not run."
+        "The authors' program on its three published files of answers and verdicts (GPT-4o, Gemini, Video-LLaVA) and "
+        "on twenty made-up ones: equal. The judge itself was not run."
     )
     licence: ClassVar[str] = "none named (Stevetich/EventHallusion), for questions and videos"
     get: ClassVar[str] = (

@@ -117,8 +117,8 @@ class Faithscore(Benchmark):
         if labels or not sample.extra["facts"]:
             return rule.labels(labels, self.supported)
         raise BadInput(
-            f"faithscore has facts for the answer {sample.id!r} but no labels of them. Give --judge with a model that "
-            "sees pictures, or data with labels (fact: 0 or 1)."
+            f"faithscore has facts for the answer {sample.id!r} but no labels of them. Give --judge-model with a model "
+            "that sees pictures, or data with labels (fact: 0 or 1)."
         )
 
     def metrics(self, total: Total) -> Mapping[str, Values]:

@@ -34,8 +34,8 @@ class Hallusionbench(Benchmark):
     }
     reference: ClassVar[str] = "arXiv:2310.14566"
     checked: ClassVar[str] = (
-        "The official program's accuracies on made-up verdicts and answers for all 1,129 questions (five "
-        "patterns): equal to four decimals. The judges were not run."
+        "The official program's accuracies and bias on made-up verdicts for all 1,129 questions (fifteen files), and "
+        "by the prefix rule on the 254 published answers: equal to four decimals. The judges were not run."
     )
     licence: ClassVar[str] = "BSD-3-Clause (tianyi-lab/HallusionBench)"
     get: ClassVar[str] = (
@@ -115,7 +115,8 @@ class Hallusionbench(Benchmark):
             return (2 if reply is None else rule.read_judge(reply)), "judge"
         raise BadInput(
             "hallusionbench's official protocol needs a judge's verdict, and there is none for this answer. Give "
-            f"--judge-model, or an answer file with one of {', '.join(_JUDGED)} (0, 1 or 2), or choose --protocol prefix."
+            f"--judge-model, or an answer file with one of {', '.join(_JUDGED)} (0, 1 or 2), or choose "
+            "--protocol prefix."
         )
 
     def questions(self, sample: Sample, text: str) -> Sequence[Sample]:

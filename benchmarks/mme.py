@@ -37,13 +37,14 @@ class Mme(Benchmark):
     }
     reference: ClassVar[str] = "arXiv:2306.13394"
     checked: ClassVar[str] = (
-        "Only examples worked out by hand from the description; the official program was not run."
+        "The official program on the published answers of LaVIN to all fourteen tasks: equal in all printed digits."
     )
     licence: ClassVar[str] = "academic use, on request to the authors; not to be passed on"
     get: ClassVar[str] = (
         "Ask the authors for MME_Benchmark (github.com/BradyFU/Awesome-Multimodal-Large-Language-Models, branch "
         "Evaluation). Give a folder of <task>.txt files with lines picture<tab>question<tab>Yes or No (the eval_tool's "
-        "layout, a fourth column of answers is ignored), or a JSON-lines file with task, image, question, answer."
+        "layout; a fourth column holds answers, and `vlmtools score FOLDER` reads it), or a JSON-lines file with task, "
+        "image, question, answer."
     )
     notes: ClassVar[tuple[str, ...]] = (
         "Papers on hallucination print the subset of four tasks (800), others perception (2,000): name which.",
@@ -92,17 +93,34 @@ class Mme(Benchmark):
             raise BadInput(f"In {str(place)!r}, {what}. Every picture of MME has two. Copy the files again.")
 
     def _texts(self, folder: Path) -> Iterator[tuple[str, str, str, str, str]]:
+        for task, (image, question, truth, *_), where in self._lines(
+            folder, 3, "picture, question and answer"
+        ):
+            yield task, image, question, truth, where
+
+    def answers_in(self, folder: Path) -> Iterable[tuple[str, str, str]] | None:
+        """The layout of the official eval_tool: `<task>.txt` with lines picture, question, truth, answer."""
+        if not any((folder / f"{task}.txt").is_file() for task in self._wanted):
+            return None
+        return self._told(folder)
+
+    def _told(self, folder: Path) -> Iterator[tuple[str, str, str]]:
+        met: Counter[tuple[str, str]] = Counter()
+        for task, parts, where in self._lines(folder, 4, "picture, question, truth and the model's answer"):
+            met[task, parts[0]] += 1
+            yield f"{task}/{parts[0]}/{met[task, parts[0]]}", parts[3], where
+
+    def _lines(self, folder: Path, least: int, what: str) -> Iterator[tuple[str, list[str], str]]:
+        """(task, columns, where) of every line that is not blank."""
         for task in self._wanted:
             path = self.find(folder, f"{task}.txt")
-            for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            for number, line in enumerate(_content(path).split("\n"), 1):
                 parts = line.split("\t")
-                if line.strip() and len(parts) < 3:
-                    raise BadInput(
-                        f"{str(path)!r}, line {number}: it has {len(parts)} columns. A line is picture, question and "
-                        "answer, parted by tabs."
-                    )
+                where = f"{str(path)!r}, line {number}"
+                if line.strip() and len(parts) < least:
+                    raise BadInput(f"{where}: it has {len(parts)} columns. A line is {what}, parted by tabs.")
                 if line.strip():
-                    yield task, parts[0], parts[1], parts[2], f"{str(path)!r}, line {number}"
+                    yield task, parts, where
 
     def score(self, sample: Sample, said: Said) -> Row:
         """One answer by the protocol's rule."""
@@ -161,6 +179,15 @@ def _entries(path: Path) -> Iterator[tuple[str, str, str, str, str]]:
             raise BadInput(f"{row.where} has no text in {missing[0]!r}. MME's rows have {', '.join(names)}.")
         task, image, question, answer = (_text(row.fields[name]) for name in names)
         yield task, image, question, answer, row.where
+
+
+def _content(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadInput(
+            f"{str(path)!r} is not UTF-8 ({error}). Convert it, for example with iconv."
+        ) from error
 
 
 def _text(value: Json) -> str:

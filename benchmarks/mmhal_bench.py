@@ -119,8 +119,8 @@ class MmhalBench(Benchmark):
         if isinstance(stored, int) and 0 <= stored <= 6:
             return stored
         raise BadInput(
-            f"mmhal_bench needs a judge's rating, and this answer has {stored!r}. Give --judge, or an answer file with "
-            "`rating`: a whole number from 0 to 6, or the judge's reply."
+            f"mmhal_bench needs a judge's rating, and this answer has {stored!r}. Give --judge-model, or an answer "
+            "file with `rating`: a whole number from 0 to 6, or the judge's reply."
         )
 
     def metrics(self, total: Total) -> Mapping[str, Values]:

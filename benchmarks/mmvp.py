@@ -108,8 +108,8 @@ class Mmvp(Benchmark):
         stored = said.fields.get("grade")
         if not said.verdicts and not isinstance(stored, str):
             raise BadInput(
-                "mmvp's official protocol needs a judge's yes or no, and this answer has none. Give --judge, an answer "
-                "file with `grade`, or choose --protocol letter."
+                "mmvp's official protocol needs a judge's yes or no, and this answer has none. Give --judge-model, an "
+                "answer file with `grade`, or choose --protocol letter."
             )
         grade = rule.read_grade(said.verdicts[0] if said.verdicts else str(stored))
         return (None if grade is None else "right" if grade else "wrong"), bool(grade)

@@ -103,8 +103,8 @@ class ObjectHalbench(Benchmark):
         if isinstance(stored, str):
             return rule.read_objects(stored)
         raise BadInput(
-            "object_halbench needs the objects a judge extracted, and this answer has none. Give --judge, or an answer "
-            "file with `extract_objs`: a list of names."
+            "object_halbench needs the objects a judge extracted, and this answer has none. Give --judge-model, or an "
+            "answer file with `extract_objs`: a list of names."
         )
 
     def metrics(self, total: Total) -> Mapping[str, Values]:

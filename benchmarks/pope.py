@@ -44,8 +44,8 @@ class Pope(Benchmark):
     }
     reference: ClassVar[str] = "arXiv:2305.10355"
     checked: ClassVar[str] = (
-        "The official program's numbers, and RePOPE's, on made-up answers to the three splits of COCO: "
-        "equal to the last digit. Real models' answers were not tried."
+        "The official program's numbers, and RePOPE's, on made-up answers to the three splits of COCO, odd ones among "
+        "them (thirty files): equal to the last digit. Real models' answers were not tried."
     )
     licence: ClassVar[str] = (
         "questions MIT (AoiDragon/POPE); pictures: COCO val2014; RePOPE's labels name no licence"

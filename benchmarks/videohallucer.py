@@ -53,8 +53,8 @@ class VideoHallucer(Benchmark):
     }
     reference: ClassVar[str] = "arXiv:2406.16338"
     checked: ClassVar[str] = (
-        "The official programs on the five published files of made-up answers: accuracies and bias equal to "
-        "six decimals. Real models' answers were not tried."
+        "The official programs on twelve sets of made-up answers to all five parts, odd ones among them: accuracies "
+        "and bias equal to the last digit. Real models' answers were not tried."
     )
     licence: ClassVar[str] = (
         "questions MIT (patrick-tssn/VideoHallucer); videos from other data sets, their own terms"

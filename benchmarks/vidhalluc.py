@@ -52,8 +52,8 @@ class VidHalluc(Benchmark):
     }
     reference: ClassVar[str] = "arXiv:2412.03735"
     checked: ClassVar[str] = (
-        "Only examples worked out by hand from the description; the four official programs were not run, "
-        "and SimCSE similarities were not computed."
+        "The authors' functions that read answers (choices, yes/no, order, scene change), on 100,000 made-up answers: "
+        "equal. SimCSE similarities were not computed, and no real model's answers were tried."
     )
     licence: ClassVar[str] = (
         "none named (Vid-Halluc/VidHalluc); videos from ActivityNet, YouCook2 and VALOR-32K"

@@ -5,6 +5,7 @@ import pytest
 from vlmtools.benchmarks.base import Said, score_answers
 from vlmtools.benchmarks.mme import Mme
 from vlmtools.errors import BadInput
+from vlmtools.evaluate.scoring import Scoring, score_file
 from vlmtools.scoring.mme import HALLUCINATION
 
 
@@ -39,3 +40,23 @@ def test_json_lines_are_read_and_a_lone_question_is_refused(tmp_path):
     path.write_text(json.dumps(row))
     with pytest.raises(BadInput, match="has two"):
         list(Mme().samples(path))
+
+
+def test_a_folder_in_the_layout_of_the_official_tool_is_scored_as_it_scores(tmp_path):
+    lines = [
+        "1.jpg\tIs it?\tYes\tyes, it is",
+        "1.jpg\tNot?\tNo\tNo",
+        "2.jpg\tA?\tYes\tI think yes",
+        "2.jpg\tB?\tNo\tno.",
+    ]
+    for task in HALLUCINATION:
+        (tmp_path / f"{task}.txt").write_text("\n".join(lines) + "\n")
+    found = score_file(tmp_path, Mme(), tmp_path, setting=Scoring(n_boot=2))
+    assert (found.n, found.unparsed) == (16, 4)  # yes stands behind the fourth character
+    assert found.metrics["hallucination"].value == 4 * (75 + 50)
+
+
+def test_a_line_without_an_answer_is_named(tmp_path):
+    folder_of(tmp_path)
+    with pytest.raises(BadInput, match=r"existence\.txt', line 1: it has 3 columns"):
+        score_file(tmp_path, Mme(), tmp_path)

@@ -1,6 +1,6 @@
 """Answers somebody recorded, matched to the items of a benchmark; every mistake is named by file, line and field."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,7 +40,8 @@ def read_answers(
     """Read a file of answers to a benchmark.
 
     Args:
-        path: JSON lines, a JSON list or object, CSV or TSV; also `.gz`. Or a run folder with `answers.jsonl`.
+        path: JSON lines, a JSON list or object, CSV or TSV; also `.gz`. Or a run folder with `answers.jsonl`, or a
+            folder in the benchmark's official layout.
         benchmark: Knows the official layout of answer files, if there is one.
         samples: The items by id.
         id_field: Field of the id; None tries the benchmark's usual names, then the order of the lines where official
@@ -52,7 +53,8 @@ def read_answers(
         MissingField: An entry has no id or no answer.
     """
     if path.is_dir():
-        return _of_run(path, samples)
+        listed = benchmark.answers_in(path)
+        return _of_run(path, samples) if listed is None else _of_folder(listed, samples, path)
     rows = read_entries(path)
     if id_field is None and _lacks_ids(benchmark, rows):
         return _by_order(path, rows, benchmark, samples, text_field)
@@ -215,6 +217,18 @@ def _matched(
         else:
             said[id] = Said(text, more)
     return AnswersFile(said, tuple(silent), tuple(missing))
+
+
+def _of_folder(
+    listed: Iterable[tuple[str, str, str]], samples: Mapping[str, Sample], path: Path
+) -> AnswersFile:
+    found: dict[str, tuple[Row, str | None, Mapping[str, Json]]] = {}
+    for id, text, where in listed:
+        row = Row(where, {})
+        _check_known(row, id, samples, path)
+        _check_once(row, id, text, found)
+        found[id] = (row, text, {})
+    return _matched({id: (text, more) for id, (_, text, more) in found.items()}, samples)
 
 
 def _of_run(folder: Path, samples: Mapping[str, Sample]) -> AnswersFile:

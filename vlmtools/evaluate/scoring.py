@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -10,7 +10,7 @@ from pathlib import Path
 from vlmtools.benchmarks._answers_file import AnswersFile, read_answers
 from vlmtools.benchmarks._evaluation import N_BOOT, Evaluation, summarise
 from vlmtools.benchmarks.base import Benchmark, Row, Said, score_answers
-from vlmtools.errors import BadInput
+from vlmtools.errors import BadInput, VlmToolsError
 from vlmtools.store import file_hash
 from vlmtools.types import Json, Sample
 
@@ -52,7 +52,7 @@ def items(benchmark: Benchmark, data: Path | None) -> dict[str, Sample]:
         BadInput: There are none, or two have the same id.
     """
     found: dict[str, Sample] = {}
-    for sample in benchmark.samples(data):
+    for sample in _read_samples(benchmark, data):
         if sample.id in found:
             raise BadInput(
                 f"{benchmark.name}: two items of {str(data)!r} are called {sample.id!r}. Give one file of its data."
@@ -63,6 +63,20 @@ def items(benchmark: Benchmark, data: Path | None) -> dict[str, Sample]:
             f"{benchmark.name}: {str(data)!r} has no items. See: vlmtools bench show {benchmark.name}"
         )
     return found
+
+
+def _read_samples(benchmark: Benchmark, data: Path | None) -> Iterator[Sample]:
+    """The items; whatever is wrong with the data becomes an error that names them."""
+    try:
+        yield from benchmark.samples(data)
+    except VlmToolsError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
+        what = f"has no field {error}" if isinstance(error, KeyError) else str(error)
+        raise BadInput(
+            f"{benchmark.name}: {str(data)!r} is not of the published layout ({what}). {benchmark.get} More: vlmtools "
+            f"bench show {benchmark.name}"
+        ) from error
 
 
 def score_file(
