@@ -248,7 +248,8 @@ class Run:
             one.id: Said(answered[one.id].answers.text) for one in self.asked.samples if one.id in answered
         }
         missing = tuple(one.id for one in self.asked.samples if one.id not in said)
-        if missing and not (self.asking.partial or self.scoring.partial) and self.asked.benchmark.whole:
+        some_will_do = self.asking.partial or self.scoring.partial or not self.asked.benchmark.whole
+        if missing and not (said and some_will_do):
             reasons = "; ".join(f"{why} ({n})" for why, n in tally.failed.items()) or "no reason was given"
             raise BadInput(
                 f"{len(missing):,} of {len(self.asked.samples):,} items have no answer: {reasons[:400]}. Every "

@@ -160,7 +160,8 @@ def score_when_last(
     others = (replace(worker, rank=rank) for rank in range(worker.of))
     if not whole and not all(one.ended(run.store.folder) for one in others):
         return None
-    if not (whole or run.asking.partial or run.scoring.partial):
+    some_will_do = run.asking.partial or run.scoring.partial or not run.asked.benchmark.whole
+    if not whole and not (some_will_do and run.store.count("answers")):
         raise BadInput(_lacking(run.store))
     replayed = replace(run, asking=replace(run.asking, offline=True))
     return replayed.go(baseline=baseline, record=record)
