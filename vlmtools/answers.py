@@ -145,16 +145,17 @@ def ask(
     pairs = [(keys[sample.id], sample) for sample in samples]
     chunks = missing_chunks(pairs, lambda key: key in known, max(1, maker.size(CHUNK) // n_draws))
     blocks = (
-        [one for _, sample in chunk for one in _requests(sample, decoding, n_draws)] for chunk in chunks
+        [(key, one) for key, sample in chunk for one in _requests(sample, decoding, n_draws)]
+        for chunk in chunks
     )
     waiting: dict[str, dict[int, Reply]] = {}
-    for request, found in maker.map(blocks, Answering(responder)):
+    for (key, request), found in maker.map(blocks, Answering(responder)):
         item = request.sample.id
         draws = waiting.setdefault(item, {})
         draws[request.draw] = Reply(None, error=found.why) if isinstance(found, Failed) else found
         if len(draws) == n_draws:
             replies = tuple(draws[draw] for draw in sorted(draws))
-            yield AnswerRow(keys[item], responder.name, request.sample, replies)
+            yield AnswerRow(key, responder.name, request.sample, replies)
             del waiting[item]
 
 

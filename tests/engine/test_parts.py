@@ -113,7 +113,8 @@ def test_relative_files_travel_by_absolute_path_and_addresses_as_they_are(
     for where in ("s3://bucket/a.png", "data:image/png;base64,", "/elsewhere/a.png", "missing.png"):
         assert absolute(Sample("a", image=where)).image == where
     work = Answering(Recording("log"))
-    assert work.travelling(Request(Sample("a", image="a.png"))).sample.image == str(tmp_path / "a.png")
+    key, request = work.travelling(("key", Request(Sample("a", image="a.png"))))
+    assert (key, request.sample.image) == ("key", str(tmp_path / "a.png"))
 
 
 class Fails:

@@ -1,10 +1,11 @@
 """Stage one of a crosscheck: every answer that is not stored yet is asked for, stored, and read back by model."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
 from typing import Protocol, TypeVar
 
-from vlmtools.engine.answering import Answering
+from vlmtools.engine.answering import Answering, Keyed
 from vlmtools.engine.base import Engine, Failed
 from vlmtools.engine.local import Local
 from vlmtools.responders.recorded import Recorded
@@ -185,29 +186,37 @@ def collect(
     Returns:
         Answers by item id (items without a scored answer are left out), and what was done.
     """
-    calls = list(wanted(responder, samples, draws))
     maker = Local() if engine is None or isinstance(responder, Recorded) else engine
-    chunks = missing_chunks(calls, lambda key: store.has("answers", key), maker.size(CHUNK))
-    n_missing = sum(map(len, chunks))
-    tally = Tally(reused=len(calls) - n_missing)
+    keys = [key for key, _ in wanted(responder, samples, draws)]
+
+    def calls() -> Iterator[Keyed]:
+        requests = (one for sample in samples for one in _requests(responder, sample, draws))
+        return zip(keys, requests, strict=True)
+
+    def stored(key: str) -> bool:
+        return store.has("answers", key)
+
+    tally = Tally(reused=sum(map(stored, keys)))
+    n_missing = len(keys) - tally.reused
+    report = reporter(progress, f"answers of {responder.name}", tally.reused, len(keys))
     if offline and n_missing and not isinstance(responder, Recorded):
         tally.failed["not stored, and the run is offline"] = n_missing
-        chunks = []
-    report = reporter(progress, f"answers of {responder.name}", tally.reused, len(calls))
-    _ask(store, responder, maker, chunks, tally, report)
-    return _read_back(store, responder.name, calls), tally
+    elif n_missing:
+        _ask(store, responder, maker, missing_chunks(calls(), stored, maker.size(CHUNK)), tally, report)
+    return _read_back(store, responder.name, calls()), tally
 
 
 def missing_chunks(
-    calls: Sequence[tuple[str, T]], stored: Callable[[str], bool], size: int
-) -> list[list[tuple[str, T]]]:
-    """What is not stored, in chunks cut at fixed places of the whole list.
+    calls: Iterable[tuple[str, T]], stored: Callable[[str], bool], size: int
+) -> Iterator[list[tuple[str, T]]]:
+    """What is not stored, in chunks cut at fixed places of the whole list, each made when it is needed.
 
     Fixed places make a resumed run form the same chunks as an undisturbed one, so that both write the same files.
     """
-    chunks = [calls[start : start + size] for start in range(0, len(calls), size)]
-    missing = [[call for call in chunk if not stored(call[0])] for chunk in chunks]
-    return [chunk for chunk in missing if chunk]
+    every = iter(calls)
+    while chunk := list(islice(every, size)):
+        if missing := [call for call in chunk if not stored(call[0])]:
+            yield missing
 
 
 def reporter(progress: Progress, stage: str, done: int, total: int) -> Callable[[], None]:
@@ -226,14 +235,11 @@ def _ask(
     store: Store,
     responder: Responder,
     engine: Engine,
-    chunks: list[list[tuple[str, Request]]],
+    chunks: Iterable[list[Keyed]],
     tally: Tally,
     report: Callable[[], None],
 ) -> None:
-    keys = {(request.sample.id, request.draw): key for chunk in chunks for key, request in chunk}
-    blocks = ([request for _, request in chunk] for chunk in chunks)
-    for request, found in engine.map(blocks, Answering(responder)):
-        key = keys[request.sample.id, request.draw]
+    for (key, request), found in engine.map(chunks, Answering(responder)):
         reply = Reply(None, error=found.why) if isinstance(found, Failed) else found
         if reply.text is None:
             tally.fail(reply.error or "no text")
@@ -261,7 +267,7 @@ def _record(model: str, request: Request, reply: Reply) -> dict[str, Json]:
     return record
 
 
-def _read_back(store: Store, model: str, calls: list[tuple[str, Request]]) -> ByItem:
+def _read_back(store: Store, model: str, calls: Iterable[Keyed]) -> ByItem:
     """Group what the store holds by item; a sample that failed leaves the others in place."""
     found: ByItem = {}
     for key, request in calls:

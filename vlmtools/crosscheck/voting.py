@@ -189,7 +189,7 @@ def vote(
 ) -> Tally:
     """Ask the judge what the store does not hold, storing each verdict as it comes, also when the judge gives up."""
     maker = worth_it(engine, judge, len(calls))
-    chunks = missing_chunks(calls, lambda key: store.has("votes", key), maker.size(CHUNK))
+    chunks = list(missing_chunks(calls, lambda key: store.has("votes", key), maker.size(CHUNK)))
     n_missing = sum(map(len, chunks))
     tally = Tally(reused=len(calls) - n_missing)
     if offline and n_missing and judge.costs:

@@ -7,10 +7,13 @@ from pathlib import Path
 from vlmtools.engine.base import Failed
 from vlmtools.types import Json, Reply, Request, Responder, Sample
 
+Keyed = tuple[str, Request]
+"""What an answer is stored under, and what is asked."""
+
 
 @dataclass(frozen=True)
 class Answering:
-    """A responder is asked.
+    """A responder is asked; a call is a key and the request whose answer is stored under it.
 
     Args:
         responder: Who answers.
@@ -32,22 +35,23 @@ class Answering:
         """The responder's own."""
         return self.responder.identity()
 
-    def travelling(self, call: Request) -> Request:
-        """The request with absolute paths.
+    def travelling(self, call: Keyed) -> Keyed:
+        """The call with absolute paths.
 
         Args:
-            call: A request.
+            call: A key and its request.
         """
-        return replace(call, sample=absolute(call.sample))
+        key, request = call
+        return key, replace(request, sample=absolute(request.sample))
 
-    def do(self, calls: Sequence[Request]) -> Iterator[tuple[int, Reply | Failed]]:
+    def do(self, calls: Sequence[Keyed]) -> Iterator[tuple[int, Reply | Failed]]:
         """Ask; a reply without text is a reply.
 
         Args:
             calls: Requests that differ in item or draw.
         """
-        place = {(call.sample.id, call.draw): index for index, call in enumerate(calls)}
-        for request, reply in self.responder.answer(calls):
+        place = {(request.sample.id, request.draw): index for index, (_, request) in enumerate(calls)}
+        for request, reply in self.responder.answer([request for _, request in calls]):
             yield place[request.sample.id, request.draw], reply
 
     def close(self) -> None:
