@@ -123,6 +123,17 @@ def build(plan: Plan, language: Any, checkpoint: Path | None = None) -> Any:
     )
     if not isinstance(backbone, Backbone):  # features_only is not among the arguments of a plan
         raise BadInput("features_only is no argument of a plan. Choose the stage with level.")
+    return assemble(plan, backbone, language)
+
+
+def assemble(plan: Plan, backbone: Backbone, language: Any) -> Any:
+    """The model out of a backbone that is there already.
+
+    Args:
+        plan: What to build; its backbone is not looked at.
+        backbone: Its classifier is taken off.
+        language: A causal language model of transformers; it becomes part of the result.
+    """
     tower = Tower(backbone, plan.level, plan.tokens)
     return _joined(plan, tower, _connector(plan, tower.width, language), language)
 
