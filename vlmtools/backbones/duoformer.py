@@ -131,6 +131,10 @@ class DuoFormer(Backbone):
         self.apply(small_normal)
         for table in (self.scale_pos_embed, self.pos_embed, self.cls_token):
             nn.init.trunc_normal_(table, std=0.036)
+        # nothing goes round the attention across regions: with small weights the class token would fade block by block
+        for block in self.region_blocks.modules():
+            if isinstance(block, nn.Linear):
+                nn.init.xavier_uniform_(block.weight)
 
     def region_scales(self, maps: Sequence[Tensor]) -> Tensor:
         """Tokens of all scales, region by region, the scale token first.
