@@ -13,6 +13,8 @@ from vlmtools import registry
 from vlmtools.benchmarks.base import load_benchmark
 from vlmtools.bundled import bundled
 from vlmtools.cli import app
+from vlmtools.patches._files import save_patches
+from vlmtools.patches.adhh import ADHH
 
 pytestmark = [
     pytest.mark.skipif("clean" not in bundled(), reason="the bundled models are not in this checkout"),
@@ -62,11 +64,20 @@ def check_whole(found: dict[str, Any], bench: str, n: int, out: Path) -> None:
     assert bench in page and page.rstrip().endswith("</html>")
 
 
+def change(kind: str, method: str, place: Path) -> list[str]:
+    """The options; a patch whose heads are known for large models only comes from a file that names some."""
+    if kind == "prune":
+        return ["--prune", f"{method}:keep=0.5"]
+    if method != "adhh":
+        return ["--patch", method]
+    save_patches(place / "patch.toml", [ADHH(heads={0: (0, 1), 3: (2,)})])
+    return ["--patch-file", str(place / "patch.toml")]
+
+
 @pytest.mark.parametrize("bench", ["pope", "chair", "scenes"])
 @pytest.mark.parametrize(("kind", "method"), METHODS)
 def test_eval_with_a_method_gives_a_whole_result(kind: str, method: str, bench: str, tmp_path: Path) -> None:
-    change = [f"--{kind}", f"{method}:keep=0.5" if kind == "prune" else method]
-    found = told(bench, tmp_path, tmp_path / "run", *change)
+    found = told(bench, tmp_path, tmp_path / "run", *change(kind, method, tmp_path))
     check_whole(found, bench, {"pope": 2 * N, "chair": N, "scenes": 7 * N}[bench], tmp_path / "run")
     identity = found["record"]["model"]["identity"]
     assert method in json.dumps(identity["patches" if kind == "patch" else "prune"])
