@@ -67,6 +67,18 @@ def test_patches_that_are_silenced_are_the_ones_that_go():
     assert torch.equal(messages, everyone.gather(1, left))
 
 
+def test_messages_are_multiplied_over_the_blocks_or_decided_anew():
+    x = torch.randn(1, 3, 64, 64)
+    for cumulative in (True, False):
+        model = tiny(prune_after=(), cumulative=cumulative, start_open=0.5)
+        with torch.no_grad():
+            *_, before, last = model.dependencies(x)
+            _, messages, _ = model.forward_tokens(x)
+        torch.testing.assert_close(last.sum(-1), messages)
+        # each block alone lets through about a half
+        assert bool((last.sum(-1) < before.sum(-1)).all()) is cumulative
+
+
 def test_without_dropping_the_tokens_are_those_of_the_maps():
     model, x = tiny(prune_after=()), torch.randn(2, 3, 64, 64)
     with torch.no_grad():

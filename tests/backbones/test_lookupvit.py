@@ -4,7 +4,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vlmtools.backbones.lookupvit import LookupViT
 from vlmtools.errors import BadInput
-from vlmtools.layers.lookup import LookupBlock
+from vlmtools.layers.lookup import LookupBlock, spread
 
 
 def tiny(**changes):
@@ -70,6 +70,17 @@ def test_one_model_serves_several_sides():
 def test_a_side_of_none_is_refused():
     with pytest.raises(BadInput, match="sides start at 1"):
         tiny().forward_tokens(torch.randn(1, 3, 64, 64), 0)
+
+
+def test_normalised_anew_every_patch_gets_a_mean_of_the_compressed_tokens():
+    attention = torch.tensor([[[[0.9, 0.1, 0.0], [0.3, 0.3, 0.4]]]])
+    v = torch.tensor([[[[4.0], [8.0]]]])
+    # 0.9 x 4 + 0.3 x 8 = 6.0 of a weight of 1.2, and so on
+    torch.testing.assert_close(spread(attention, v).flatten(), torch.tensor([6.0, 2.8, 3.2]))
+    torch.testing.assert_close(spread(attention, v, anew=True).flatten(), torch.tensor([5.0, 7.0, 8.0]))
+    x = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        assert not torch.allclose(tiny()(x), tiny(anew=True)(x))
 
 
 def test_without_a_way_back_the_patches_stay():

@@ -3,9 +3,9 @@
 The authors gave out no program, and the paper's text and tables were not at hand: only its abstract, a caption, and an
 open re-implementation that cites it (pull request 2062 of timm, unfinished). From these come the two sizes of DeiT,
 twelve heads, a selector with temperature 0.1, a controller with half as many channels inside, messages multiplied over
-the layers, no class token, and in the -Lite form 16 % of all patches dropped after the blocks 2, 5, 8 and 11. That the
-patches that send least are the ones to go is said in the abstract; that what is left is averaged with the weight of its
-messages is our own choice. Parameters, FLOPs and accuracy were not compared with published ones.
+the layers (`cumulative`), no class token, and in the -Lite form 16 % of all patches dropped after blocks 2, 5, 8 and
+11. That the patches that send least are the ones to go is said in the abstract; that what is left is averaged with the
+weight of its messages is our own choice. Parameters, FLOPs and accuracy were not compared with published ones.
 """
 
 from collections.abc import Sequence
@@ -45,6 +45,8 @@ class DependencyViT(_vit.TokenBackbone):
         qkv_bias: Biases in the projections of queries, keys and values.
         drop_path_rate: Highest chance of skipping a block in training, in [0, 1); 0 skips none.
         temperature: Of the softmax over heads, above 0.
+        cumulative: Whether what a token may send is multiplied over the blocks, so that silence lasts; otherwise every
+            block decides anew.
         prune_after: Blocks, counted from 1, after whose attention patches are dropped; empty keeps all.
         prune_ratio: Share of all patches dropped each time, in [0, 1 / number of times); 0 drops none.
         start_open: How much a token sends in each block at the start of training, in (0, 1).
@@ -76,6 +78,7 @@ class DependencyViT(_vit.TokenBackbone):
         qkv_bias: bool = True,
         drop_path_rate: float = 0.0,
         temperature: float = 0.1,
+        cumulative: bool = True,
         prune_after: Sequence[int] = (),
         prune_ratio: float = 0.16,
         start_open: float = 0.98,
@@ -93,6 +96,7 @@ class DependencyViT(_vit.TokenBackbone):
                 ReversedAttention(embed_dim, num_heads, qkv_bias, temperature, embed_dim // 2),
                 hidden,
                 rate,
+                cumulative,
             )
             for rate in rates
         )
@@ -208,13 +212,14 @@ class DependencyViT(_vit.TokenBackbone):
 
 
 class _Block(nn.Module):
-    def __init__(self, dim: int, attn: ReversedAttention, hidden: int, rate: float) -> None:
+    def __init__(self, dim: int, attn: ReversedAttention, hidden: int, rate: float, cumulative: bool) -> None:
         super().__init__()
+        self.cumulative = cumulative
         self.norm1, self.norm2 = nn.LayerNorm(dim, eps=1e-6), nn.LayerNorm(dim, eps=1e-6)
         self.attn, self.mlp, self.drop_path = attn, _vit.Mlp(dim, hidden), DropPath(rate)
 
     def attend(self, x: Tensor, messages: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        received, sent, messages = self.attn.exchange(self.norm1(x), messages)
+        received, sent, messages = self.attn.exchange(self.norm1(x), messages if self.cumulative else None)
         return x + self.drop_path(received), messages, sent
 
     def feed(self, x: Tensor) -> Tensor:

@@ -2,10 +2,10 @@
 
 The authors gave out no program, and of the paper only the abstract and summaries were at hand. Our reading where they
 are silent: compressed tokens start as the map of patches, positions included, resized bilinearly; the attention of the
-way there is used for the way back as it is, transposed; the narrow feed-forward part of the patches is half as wide as
-a token; the logits come from the mean of the compressed tokens, which is why the last block does not write back.
-With 5 x 5 compressed tokens ViT-B/16 then costs less than half, which is what the abstract says of the method; the
-paper's tables of parameters, FLOPs and accuracy were not at hand.
+way there is used for the way back as it is, transposed (`anew` reads it otherwise); the narrow feed-forward part of the
+patches is half as wide as a token; the logits come from the mean of the compressed tokens, which is why the last block
+does not write back. With 5 x 5 compressed tokens ViT-B/16 then costs less than half, which is what the abstract says of
+the method; the paper's tables of parameters, FLOPs and accuracy were not at hand.
 """
 
 from collections.abc import Sequence
@@ -46,6 +46,7 @@ class LookupViT(_vit.TokenBackbone):
         lookup_ratio: The same for the patches, below 1.
         sides: Sides of the square of compressed tokens; with several, training draws one each time and evaluation
             takes the largest unless `forward_tokens` is told otherwise.
+        anew: Normalise the attention of the way back over the compressed tokens, the other way to read the paper.
         last_writes: Whether the last block writes back into the patches too, for heads that read the last map; the
             logits do not see it.
 
@@ -76,6 +77,7 @@ class LookupViT(_vit.TokenBackbone):
         mlp_ratio: float = 4.0,
         lookup_ratio: float = 0.5,
         sides: Sequence[int] = (10,),
+        anew: bool = False,
         last_writes: bool = False,
     ) -> None:
         super().__init__(embed_dim, depth, patch_size, num_classes)
@@ -83,7 +85,7 @@ class LookupViT(_vit.TokenBackbone):
         self.patch_embed = _vit.PatchEmbed(in_chans, embed_dim, patch_size)
         self.pos_embed = nn.Parameter(torch.zeros(1, (img_size // patch_size) ** 2, embed_dim))
         self.blocks = nn.ModuleList(
-            LookupBlock(embed_dim, num_heads, mlp_ratio, lookup_ratio, last_writes or block < depth - 1)
+            LookupBlock(embed_dim, num_heads, mlp_ratio, lookup_ratio, last_writes or block < depth - 1, anew)
             for block in range(depth)
         )
         self.norm = nn.LayerNorm(embed_dim)

@@ -1,7 +1,7 @@
 """LookupViT's block: a few compressed tokens are worked on thoroughly, many lookup tokens cheaply.
 
-Reference: arXiv:2407.12753; the authors gave out no program. The network is `backbones/lookupvit.py`. Of two readings
-of the way back (the attention transposed as it is, or normalised anew over the compressed tokens) the first is taken.
+Reference: arXiv:2407.12753; the authors gave out no program. The network is `backbones/lookupvit.py`. The way back can
+be read in two ways (the attention transposed as it is, or normalised anew over the compressed tokens); both are here.
 """
 
 import torch
@@ -27,15 +27,19 @@ def gather(
 
 
 def spread(
-    attention: Float[Tensor, "batch head compressed seq"], v: Float[Tensor, "batch head compressed channel"]
+    attention: Float[Tensor, "batch head compressed seq"],
+    v: Float[Tensor, "batch head compressed channel"],
+    anew: bool = False,
 ) -> Float[Tensor, "batch head seq channel"]:
     """What lookup tokens get back: the attention of the way there, transposed.
 
     Args:
         attention: What `gather` gave.
         v: Of the compressed tokens.
+        anew: Let the weights of each lookup token sum to 1; otherwise a token that nobody read gets nothing back.
     """
-    return attention.transpose(-2, -1) @ v
+    back = attention.transpose(-2, -1)
+    return (back / back.sum(-1, keepdim=True) if anew else back) @ v
 
 
 class LookupBlock(nn.Module):
@@ -47,15 +51,22 @@ class LookupBlock(nn.Module):
         mlp_ratio: Widening of the feed-forward part of the compressed tokens.
         lookup_ratio: The same for the lookup tokens, below 1: theirs is a narrow one.
         writes: Whether there is a way back; without it lookup tokens stay what they were.
+        anew: Normalise the attention of the way back over the compressed tokens.
 
     Reference: arXiv:2407.12753
     """
 
     def __init__(
-        self, dim: int, n_heads: int, mlp_ratio: float = 4.0, lookup_ratio: float = 0.5, writes: bool = True
+        self,
+        dim: int,
+        n_heads: int,
+        mlp_ratio: float = 4.0,
+        lookup_ratio: float = 0.5,
+        writes: bool = True,
+        anew: bool = False,
     ) -> None:
         super().__init__()
-        self.n_heads, self.writes = n_heads, writes
+        self.n_heads, self.writes, self.anew = n_heads, writes, anew
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(6 if writes else 4))
         self.q, self.kv, self.read = nn.Linear(dim, dim), nn.Linear(dim, 2 * dim), nn.Linear(dim, dim)
         self.qkv, self.proj = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
@@ -83,7 +94,7 @@ class LookupBlock(nn.Module):
         if not self.writes:
             return compressed, lookup
         (sent,) = self._heads(self.v(self.norms[4](compressed)), 1)
-        lookup = lookup + self.write(_join(spread(attention, sent)))
+        lookup = lookup + self.write(_join(spread(attention, sent, self.anew)))
         return compressed, lookup + self.lookup_mlp(self.norms[5](lookup))
 
     def _heads(self, x: Tensor, n: int) -> tuple[Tensor, ...]:
