@@ -223,10 +223,14 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32, help="scenes per step")
     parser.add_argument("--n", type=int, default=60, help="scenes asked about")
     parser.add_argument("--out", type=Path, default=Path("runs/eyes"))
+    parser.add_argument("--record", type=Path, help="file to keep the table in, which write_docs.py shows")
     given = parser.parse_args()
     rows = [run(name, given.steps, given.batch, given.n, given.out) for name in given.backbones.split(",")]
     teacher = vt.load(TEACHER)
-    print(table(rows, asked(teacher.model, teacher.processor, given.n)))
+    shown = table(rows, asked(teacher.model, teacher.processor, given.n))
+    print(shown)
+    if given.record:
+        given.record.write_text(shown + "\n", encoding="utf-8", newline="\n")
 
 
 if __name__ == "__main__":

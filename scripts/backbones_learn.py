@@ -5,7 +5,8 @@
 
 The digits are the 1,797 of scikit-learn, 8 x 8 pixels, enlarged to the size of the tiny model; every sixth is kept for
 the test. Nothing is fetched. The same command again leaves out what `--out` has already, and goes on with a model that
-was stopped from its last checkpoint. Backbones that need timm are left out where it is not installed.
+was stopped from its last checkpoint. Backbones that need timm are left out where it is not installed. `--record FILE`
+keeps the rows in a JSON file, one per architecture, which `scripts/write_docs.py` shows.
 
 Expected: a table with the loss of the first and the last ten steps and the accuracy on the test digits. Guessing gives
 10 %; what learns is far above after a few hundred steps.
@@ -183,6 +184,19 @@ def run(names: Sequence[str], steps: int, batch: int, folder: Path, seed: int = 
     return rows
 
 
+def record(path: Path, rows: Sequence[Learnt]) -> None:
+    """Keep rows in a file, each in the place of an older one of the same architecture.
+
+    Args:
+        path: JSON; made where it is not there.
+        rows: What was learnt.
+    """
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    whole = {row["name"]: row for row in [*kept, *map(asdict, rows)]}
+    text = json.dumps([whole[name] for name in sorted(whole)], indent=1)
+    path.write_text(text + "\n", encoding="utf-8", newline="\n")
+
+
 def main() -> None:
     """Train and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -191,9 +205,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=200, help="optimiser steps of each")
     parser.add_argument("--batch", type=int, default=32, help="images per step")
     parser.add_argument("--seed", type=int, default=0, help="decides weights and order")
+    parser.add_argument("--record", type=Path, help="JSON file to keep the rows in")
     given = parser.parse_args()
     names = [one for one in given.names.split(",") if one]
-    print(table(run(names, given.steps, given.batch, given.out, given.seed)))
+    rows = run(names, given.steps, given.batch, given.out, given.seed)
+    print(table(rows))
+    if given.record:
+        record(given.record, rows)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from backbones_results import sections
+
 from vlmtools.backbones._table import CHECKED, HEADINGS, cells
 
 HEAD = """# Vision backbones
@@ -96,7 +98,7 @@ def page(rows: Mapping[str, Mapping[str, Any]], summaries: Mapping[str, str]) ->
     """
     legend = "".join(f"* {word}: {meaning}.\n" for word, meaning in CHECKED.items())
     tables = "".join(_table(name, rows, about) for name, about in sorted(summaries.items()))
-    return f'{HEAD}\nThe column "checked":\n\n{legend}{tables}{TIMM}{_read()}'
+    return f'{HEAD}\nThe column "checked":\n\n{legend}{tables}{sections()}{TIMM}{_read()}'
 
 
 def _read() -> str:

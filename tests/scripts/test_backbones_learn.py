@@ -1,3 +1,5 @@
+import json
+
 import backbones_learn
 import pytest
 
@@ -25,3 +27,14 @@ def test_digits_are_split_without_overlap():
     assert len(labels) + len(test_labels) == 1797 and len(test_labels) == 300
     assert images.shape[1:] == (3, 16, 16) and images.abs().max() <= 1.0
     assert len(test_images) == len(test_labels)
+
+
+def test_a_row_is_kept_in_the_place_of_its_older_self(tmp_path):
+    path = tmp_path / "learn.json"
+    for accuracy in (0.2, 0.9):
+        backbones_learn.record(path, [backbones_learn.Learnt("evit", 3, 2.0, 1.0, accuracy)])
+    backbones_learn.record(path, [backbones_learn.Learnt("biformer", 3, 2.0, 1.0, 0.5)])
+    assert [(one["name"], one["accuracy"]) for one in json.loads(path.read_text())] == [
+        ("biformer", 0.5),
+        ("evit", 0.9),
+    ]

@@ -12,6 +12,10 @@ from torch.nn import functional as F
 class QualityHead(nn.Module):
     """A quality score from the maps of a network, with or without those of a flawless picture.
 
+    The authors' program and weights are for noncommercial use only (PolyForm Noncommercial). Nothing of the program is
+    here: this follows the paper, with the names and shapes of published weights so that they load; who loads them is
+    bound by that licence.
+
     Args:
         backbone_channels: Channels of the maps, finest first.
         inter_dim: Channels inside.
