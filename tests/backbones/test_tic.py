@@ -1,6 +1,7 @@
 import torch
 
 from vlmtools.backbones.tic import TiC, rolled
+from vlmtools.layers.msa_conv import MSAConv2d
 
 
 def test_each_quarter_of_the_channels_rolls_its_own_way():
@@ -32,6 +33,28 @@ def test_a_block_is_the_published_convolution_beside_the_way_round():
     x = torch.randn(1, 8, 6, 6)
     with torch.no_grad():
         torch.testing.assert_close(block(x), x + block.proj(block.conv(block.norm(x))))
+
+
+def test_heads_attend_apart_and_dilated_neighbours_are_farther():
+    torch.manual_seed(0)
+    layer = MSAConv2d(4, 4, 3, 2, n_heads=2, dilation=2)
+    x = torch.randn(1, 4, 5, 5)
+    q, k, v = (one[0].reshape(2, 2, 5, 5) for one in layer.qkv_conv(x).chunk(3, dim=1))
+    with torch.no_grad():
+        # the middle sees the nine positions two steps apart, all of them inside the map
+        keys, values = (one[:, :, ::2, ::2].flatten(2) for one in (k, v))
+        weights = (torch.einsum("hc,hcn->hn", q[..., 2, 2], keys) * 2**-0.5).softmax(-1)
+        expected = torch.einsum("hn,hcn->hc", weights, values).flatten() + x[0, :, 2, 2]
+        layer.mlp.weight.zero_()
+        layer.mlp.weight[:, :, 1, 1] = torch.eye(4)
+        torch.testing.assert_close(layer(x)[0, :, 2, 2], expected.relu())
+
+
+def test_a_depthwise_convolution_has_one_kernel_per_channel():
+    with torch.device("meta"):
+        whole, apart = (TiC.tiny(depthwise=depthwise) for depthwise in (False, True))
+    weights = [model.stages[3][1].conv.mlp.weight.shape for model in (whole, apart)]
+    assert weights == [(32, 32, 3, 3), (32, 1, 3, 3)]
 
 
 def test_weights_do_not_know_the_size_of_the_picture():

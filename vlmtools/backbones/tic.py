@@ -1,9 +1,9 @@
 """TiC: a vision transformer whose attention happens inside convolutions, so that pictures may have any size.
 
-The authors gave out the convolution (`layers/msa_conv.py`, equal to theirs) but not the network, and of the
-paper only the abstract and summaries were at hand. They name a hierarchy of several scales, a multi-directional cyclic
-shift and pooling in between. Our reading: each quarter of the channels is rolled in one of the four directions before
-the convolution, so that opposite borders meet; the map is pooled between stages. All sizes are ours and were not
+The authors gave out the convolution (`layers/msa_conv.py`, equal to theirs with one head) but not the network, and of
+the paper only the abstract and summaries were at hand. They name a hierarchy of several scales, a multi-directional
+cyclic shift and pooling in between. Our reading: each quarter of the channels is rolled in one of the four directions
+before the convolution, so that opposite borders meet; the map is pooled between stages. All sizes are ours and were not
 compared with the published table.
 """
 
@@ -37,7 +37,10 @@ class TiC(Backbone):
         num_classes: Outputs; 0 for none.
         embed_dims: Width of each stage.
         depths: Blocks per stage.
+        num_heads: Heads per stage.
         kernel: Side of the neighbourhood that is attended to and convolved, odd.
+        dilation: Steps between neighbours; 1 takes those that touch.
+        depthwise: Whether the convolution keeps channels apart.
         shift: How far channels are rolled before each convolution, in positions; 0 rolls none.
         drop_path_rate: Highest chance of skipping a block in training, in [0, 1); 0 skips none.
 
@@ -57,7 +60,10 @@ class TiC(Backbone):
         num_classes: int = 1000,
         embed_dims: Sequence[int] = (48, 96, 192, 384),
         depths: Sequence[int] = (2, 2, 4, 2),
+        num_heads: Sequence[int] = (1, 2, 4, 8),
         kernel: int = 3,
+        dilation: int = 1,
+        depthwise: bool = False,
         shift: int = 1,
         drop_path_rate: float = 0.0,
     ) -> None:
@@ -66,9 +72,14 @@ class TiC(Backbone):
         self.stages = nn.ModuleList()
         for stage, dim in enumerate(embed_dims):
             embed = _Pool(embed_dims[stage - 1], dim) if stage else nn.Conv2d(in_chans, dim, 4, 4)
-            self.stages.append(
-                nn.Sequential(embed, *(_Block(dim, kernel, shift, rate) for rate in rates[stage]))
-            )
+            groups, around = (dim if depthwise else 1), dilation * (kernel // 2)
+            blocks = [
+                _Block(
+                    MSAConv2d(dim, dim, kernel, around, num_heads[stage], dilation, groups), dim, shift, rate
+                )
+                for rate in rates[stage]
+            ]
+            self.stages.append(nn.Sequential(embed, *blocks))
         self.norm = MapNorm(self.num_features)
         self.head = linear_head(self.num_features, num_classes)
         self.apply(small_normal)
@@ -116,9 +127,9 @@ class _Pool(nn.Module):
 
 
 class _Block(nn.Module):
-    def __init__(self, dim: int, kernel: int, shift: int, rate: float) -> None:
+    def __init__(self, conv: MSAConv2d, dim: int, shift: int, rate: float) -> None:
         super().__init__()
-        self.norm, self.conv = MapNorm(dim), MSAConv2d(dim, dim, kernel, kernel // 2)
+        self.norm, self.conv = MapNorm(dim), conv
         # the convolution ends in a ReLU; without a map after it the way round could only grow
         self.proj, self.drop_path, self.shift = nn.Conv2d(dim, dim, 1), DropPath(rate), shift
 
