@@ -8,6 +8,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+_SIDE = 32
+"""Side of the square that position embeddings are stored for."""
+
 
 class QualityHead(nn.Module):
     """A quality score from the maps of a network, with or without those of a flawless picture.
@@ -52,8 +55,10 @@ class QualityHead(nn.Module):
             nn.LayerNorm(inter_dim), nn.Linear(inter_dim, inter_dim), nn.GELU(),
             nn.Linear(inter_dim, num_class),
         )  # fmt: skip
-        self.h_emb = nn.Parameter(torch.randn(1, inter_dim // 2, 32, 1))
-        self.w_emb = nn.Parameter(torch.randn(1, inter_dim // 2, 1, 32))
+        # one table for rows and one for columns, each with half of the channels
+        self.h_emb, self.w_emb = (
+            nn.Parameter(torch.randn(1, inter_dim // 2, *sides)) for sides in ((_SIDE, 1), (1, _SIDE))
+        )
 
     def forward(
         self, maps: Sequence[Float[Tensor, "batch _ _ _"]], reference: Sequence[Tensor] | None = None
@@ -97,8 +102,8 @@ class QualityHead(nn.Module):
         return out
 
     def _positions(self, x: Tensor) -> Tensor:
-        rows, columns = self.h_emb.expand(-1, -1, -1, 32), self.w_emb.expand(-1, -1, 32, -1)
-        table = torch.cat([rows, columns], dim=1)
+        whole = (1, self.h_emb.shape[1], _SIDE, _SIDE)
+        table = torch.cat([self.h_emb.expand(whole), self.w_emb.expand(whole)], dim=1)
         return F.interpolate(table, size=x.shape[2:], mode="bicubic", align_corners=False)
 
 
