@@ -89,6 +89,20 @@ READ = {
 """Network → what of it is not as published, or was not compared."""
 
 
+NOT_HERE = {
+    "FeatEnHancer (arXiv:2308.03594)": "Its program is under CC BY-NC-ND 4.0, which forbids derivatives; a module that "
+    "loads its weights would be one in our reading, so there is none.",
+    "DAF_stack (multi-scale self-guided attention, JBHI 2020), ParaTransCNN (WACV 2024)": "No licence. Position and "
+    "channel attention, the semantic guide, the decoder's convolutions and squeeze-and-excite are layers "
+    "(`vlmtools.layers.position_channel_attention`, `double_conv`, `squeeze_excite`); the whole nets are not here, so "
+    "their published counts of parameters are not met.",
+    "PEM (arXiv:2402.19422), PATNet for saliency": "No licence. Prototype attention, the pixel decoder and the shared "
+    "cross attention are layers written from the papers and from published numbers "
+    "(`vlmtools.layers.prototype_attention`, `modulated_pyramid`, `shared_cross_attention`); the segmenters are not here.",
+}
+"""Module → what of it is not here, and why."""
+
+
 def page(rows: Mapping[str, Mapping[str, Any]], summaries: Mapping[str, str]) -> str:
     """The whole page as Markdown.
 
@@ -98,7 +112,12 @@ def page(rows: Mapping[str, Mapping[str, Any]], summaries: Mapping[str, str]) ->
     """
     legend = "".join(f"* {word}: {meaning}.\n" for word, meaning in CHECKED.items())
     tables = "".join(_table(name, rows, about) for name, about in sorted(summaries.items()))
-    return f'{HEAD}\nThe column "checked":\n\n{legend}{tables}{sections()}{TIMM}{_read()}'
+    return f'{HEAD}\nThe column "checked":\n\n{legend}{tables}{sections()}{TIMM}{_read()}{_not_here()}'
+
+
+def _not_here() -> str:
+    lines = "".join(f"| {module} | {what} |\n" for module, what in NOT_HERE.items())
+    return f"\n## Not here, or only in parts\n\n| module | what and why |\n|---|---|\n{lines}"
 
 
 def _read() -> str:
