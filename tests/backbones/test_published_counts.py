@@ -22,7 +22,7 @@ RESNET_50 = 23_508_032
 UNBUILT = {
     "DAF_stack": "no licence: its modules are layers here, the whole net and its ResNeXt-101 are not",
     "ParaTransCNN_default": "no licence: three of its parts are layers here, the whole net is not",
-    "FeatEnHancer": "its licence forbids derivatives, and the paper leaves out what its weights need",
+    "FeatEnHancer": "its licence (CC BY-NC-ND) forbids derivatives",
 }
 """Published nets that are not here as a whole → why."""
 
