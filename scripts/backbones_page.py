@@ -98,7 +98,7 @@ NOT_HERE = {
     "their published counts of parameters are not met.",
     "PEM (arXiv:2402.19422), PATNet for saliency": "No licence. Prototype attention, the pixel decoder and the shared "
     "cross attention are layers written from the papers and from published numbers "
-    "(`vlmtools.layers.prototype_attention`, `modulated_pyramid`, `shared_cross_attention`); the networks are not here.",
+    "(`vlmtools.layers.prototype_attention`, `modulated_pyramid`, `shared_cross_attention`); the nets are not here.",
 }
 """Module → what of it is not here, and why."""
 
