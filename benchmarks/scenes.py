@@ -145,7 +145,10 @@ def _caption(sample: Sample, said: Said) -> Row:
         "degenerate": float(degenerate(said.text)),
     }
     detail = {"invented": list(truth.invented), "missed": list(truth.missed)}
-    return Row(correct=not truth.invented, numbers=numbers, detail=detail, parsed=", ".join(truth.named))
+    there = ", ".join(sample.extra["objects"])
+    return Row(
+        parsed=", ".join(truth.named), label=there, correct=not truth.invented, numbers=numbers, detail=detail
+    )
 
 
 def _answer(sample: Sample, said: Said) -> Row:

@@ -89,9 +89,8 @@ def _show(found: "Comparison", most: int) -> None:
     )
     for flip in found.flips[:most]:
         way = "gained" if flip.after.correct else "lost"
-        screen.print(
-            f"[bold]{way}[/bold] {escape(flip.before.id)} (truth: {escape(str(flip.before.label)[:80])})"
-        )
+        truth = "" if flip.before.label is None else f" (truth: {escape(flip.before.label[:80])})"
+        screen.print(f"[bold]{way}[/bold] {escape(flip.before.id)}{truth}")
         for run, row in ((flip.a, flip.before), (flip.b, flip.after)):
             screen.print(f"  {escape(run)}: {escape(row.answer[:160])}")
     if len(found.flips) > most:

@@ -57,7 +57,8 @@ def html(
         ),
         "found": found,
         "bars": {name: bar(metric) for name, metric in found.metrics.items()},
-        "controls": _view.flat(controls) if controls else [],
+        "lines": dict(controls.get("model") or {}).get("lines", []),
+        "controls": _view.flat(_without_sentences(controls)) if controls else [],
         "warnings": found.record.get("warnings", []),
         "cards": cards(wrong[:max_rows], media_root),
         "n_wrong": len(wrong),
@@ -118,6 +119,19 @@ def write_outputs(place: Path | Store, found: Evaluation, media_root: Path | Non
             place.write_file(name, text)
         else:
             write_whole(place / name, text.encode("utf-8", "backslashreplace"))
+
+
+def _without_sentences(controls: Mapping[str, Json]) -> dict[str, Json]:
+    """Controls without the sentences that are shown above them, numbers to four digits."""
+    model = {k: v for k, v in dict(controls.get("model") or {}).items() if k not in ("lines", "warnings")}
+    kept = {**controls, **({"model": model} if model else {})}
+    return {name: _short(value) for name, value in kept.items() if value or name != "model"}
+
+
+def _short(value: Json) -> Json:
+    if isinstance(value, Mapping):
+        return {name: _short(inner) for name, inner in value.items()}
+    return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
 def _json(value: Json) -> str:
