@@ -9,8 +9,19 @@ _FEWEST = 8.0
 """Agreements (in the Mantel-Haenszel sense) below which a pair is too seldom seen together to be called copies."""
 
 
-def trust_of(table: ClaimTable, tolerance: float = 1.0, width: float = 2.0) -> Float[np.ndarray, "model"]:
-    """Weight of each model as a witness: 1 over the number of models that speak as it does, itself included.
+def trust_of(table: ClaimTable) -> Float[np.ndarray, "model"]:
+    """Weight of each model as a witness where all are heard: 1 over the number that speak as it does, itself included.
+
+    Args:
+        table: Who claims what.
+    """
+    return np.asarray(1.0 / copies_of(table).sum(axis=1))
+
+
+def copies_of(
+    table: ClaimTable, tolerance: float = 1.0, width: float = 2.0
+) -> Float[np.ndarray, "model model"]:
+    """How far each model is a copy of each other one, 0 to 1; 1 on the diagonal.
 
     Two models count as copies of one another to the degree that their log odds ratio, among claims that equally many
     of the other models make, surely exceeds the lower quartile over all pairs: models that see the same pictures agree
@@ -26,11 +37,11 @@ def trust_of(table: ClaimTable, tolerance: float = 1.0, width: float = 2.0) -> F
     known = np.isfinite(error)
     sure = np.tril(known, -1)
     if sure.sum() < 3:
-        return np.ones(size)
+        return np.eye(size)
     excess = np.where(known, ratio - np.where(known, error, 0.0) - np.quantile(ratio[sure], 0.25), 0.0)
     copies = np.clip((excess - tolerance) / width, 0.0, 1.0)
     np.fill_diagonal(copies, 1.0)
-    return np.asarray(1.0 / copies.sum(axis=1))
+    return np.asarray(copies)
 
 
 def _log_odds_ratios(

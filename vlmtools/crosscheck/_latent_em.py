@@ -79,12 +79,13 @@ def believe(
 class Problem:
     """One set of patterns with the weights of every resample: what an EM step needs, computed once."""
 
-    def __init__(self, found: Patterns, trust: Float[np.ndarray, "model"], settings: Settings) -> None:
+    def __init__(self, found: Patterns, copies: Float[np.ndarray, "model model"], settings: Settings) -> None:
         """Prepare the arrays.
 
         Args:
             found: Patterns of the claims.
-            trust: Exponent of each model's likelihood, above 0; 1 is a witness independent of all others.
+            copies: How far each model copies each other one. A model's likelihood has the exponent 1 over the number
+                of its copies, itself included, that were asked about the same claim.
             settings: Prior assumptions.
         """
         self.settings = settings
@@ -92,10 +93,10 @@ class Problem:
         self.says = np.concatenate([found.says, np.zeros((objects, found.says.shape[1]))])
         self.asked = np.concatenate([found.asked, found.audiences]).astype(float)
         self.silent = self.asked - self.says
-        self.trust = trust
+        self.trust = 1.0 / np.maximum(self.asked @ copies, 1.0)
         self.audience = found.audience
         self.n_seen = found.n_patterns
-        self.n_models = len(trust)
+        self.n_models = len(copies)
 
     def believe(self, state: State) -> Belief:
         """Beliefs about the seen patterns, then about the claims that nobody makes (one per audience)."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from vlmtools.crosscheck._latent_dependence import trust_of
+from vlmtools.crosscheck._latent_dependence import copies_of
 from vlmtools.crosscheck._latent_em import Problem, Settings, State, logit, sigmoid
 from vlmtools.crosscheck._latent_jackknife import moved_rates
 from vlmtools.crosscheck._latent_patterns import Patterns, mention_counts, pattern_counts, patterns
@@ -33,7 +33,8 @@ class LatentTruth:
         sensitivity: Probability that a model mentions (supports) a candidate that is true.
         false_mention: Probability that a model mentions (supports) a candidate that is false.
         prior: Estimated share of the items that show each kind of thing, 0 to 1.
-        trust: Weight of each model as a witness; below 1 where another model says nearly the same.
+        trust: Weight of each model as a witness where all are heard; below 1 where another one says nearly the same.
+        copies: How far each model is a copy of each other one, 0 to 1.
         log_likelihood: Log-likelihood of the claims at the estimate.
         n_iter: EM steps taken.
         converged: Whether the steps had become negligible.
@@ -46,6 +47,7 @@ class LatentTruth:
     false_mention: Float[np.ndarray, "model"]
     prior: Float[np.ndarray, "kind"]
     trust: Float[np.ndarray, "model"]
+    copies: Float[np.ndarray, "model model"]
     log_likelihood: float
     n_iter: int
     converged: bool
@@ -89,8 +91,8 @@ def fit(
     _check(table, weights, init)
     _check_kind(table)
     found = patterns(table)
-    trust = trust_of(table) if discount_copies else np.ones(len(table.models))
-    problem = _problem(found, trust, settings)
+    copies = copies_of(table) if discount_copies else np.eye(len(table.models))
+    problem = _problem(found, copies, settings)
     seen = pattern_counts(found, table.item, weights[None])
     state = _start(len(table.models)) if init is None else init.state
     state, steps, converged = _climb(problem, state, seen, n_iter)
@@ -103,7 +105,8 @@ def fit(
         sensitivity=_marginal(state.sees[0], settings),
         false_mention=_marginal(state.invents[0], settings) if sentences else sigmoid(state.invents[0]),
         prior=_shares(table, per_claim, weights),
-        trust=trust,
+        trust=np.asarray(1.0 / copies.sum(axis=1)),
+        copies=copies,
         log_likelihood=float(problem.log_likelihood(state, seen)[0]),
         n_iter=steps,
         converged=converged,
@@ -133,7 +136,7 @@ def bootstrap_rates(
     """
     drawn = np.asarray(counts, dtype=float)
     found = patterns(table)
-    problem = _problem(found, result.trust, result.settings)
+    problem = _problem(found, result.copies, result.settings)
     if found.n_patterns * len(drawn) > _MOST_REFITTED or isinstance(problem, SentenceProblem):
         moved = moved_rates(table, found, problem, result.state, drawn)
         return np.where(np.isnan(moved), result.rate, moved)
@@ -196,9 +199,9 @@ def _check_kind(table: ClaimTable) -> None:
         )
 
 
-def _problem(found: Patterns, trust: Float[np.ndarray, "model"], settings: Settings) -> Problem:
+def _problem(found: Patterns, copies: Float[np.ndarray, "model model"], settings: Settings) -> Problem:
     only_sentences = found.n_patterns > 0 and not len(found.audiences)
-    return (SentenceProblem if only_sentences else Problem)(found, trust, settings)
+    return (SentenceProblem if only_sentences else Problem)(found, copies, settings)
 
 
 def _start(n_models: int) -> State:
