@@ -25,6 +25,30 @@ def option(panel: str, *names: str, **more: Any) -> Any:
     return typer.Option(*names, rich_help_panel=panel, **more)
 
 
+def prices(price: str | None) -> tuple[float, float] | None:
+    """What was typed after `--price`.
+
+    Args:
+        price: Two numbers and a comma between; None is no price.
+
+    Raises:
+        BadInput: It is anything else.
+    """
+    from vlmtools.errors import BadInput
+
+    if price is None:
+        return None
+    try:
+        read, written = (float(part) for part in price.split(","))
+        if not (0 <= read < float("inf") and 0 <= written < float("inf")):
+            raise ValueError
+    except ValueError:
+        raise BadInput(
+            f"--price {price!r}: expected two numbers from 0, as in 0.15,0.60 per million tokens."
+        ) from None
+    return read, written
+
+
 Quant = Annotated[str | None, option(RUN, "--quant", help="4bit or 8bit.")]
 Dtype = Annotated[str, option(RUN, "--dtype", help="auto, float32, bfloat16 or float16.")]
 BatchSize = Annotated[

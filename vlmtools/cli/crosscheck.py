@@ -201,7 +201,7 @@ def crosscheck(
         mixed_modality=mixed_modality,  # type: ignore[arg-type]
     )
     judges = _judges(judge, mode, judge_model, model, paper)
-    prices = _prices(price)
+    prices = opt.prices(price)
     made = open_engine(
         engine,
         workers=workers,
@@ -229,19 +229,3 @@ def _judges(
     behind = None if judge_model is None else resolve([judge_model], model=model)[0]
     published = {"raw": True, "rule": "official"} if paper else {}
     return [judge_by_name(name, responder=behind, **published) for name in asked]
-
-
-def _prices(price: str | None) -> tuple[float, float] | None:
-    from vlmtools.errors import BadInput
-
-    if price is None:
-        return None
-    try:
-        read, written = (float(part) for part in price.split(","))
-        if not (0 <= read < float("inf") and 0 <= written < float("inf")):
-            raise ValueError
-    except ValueError:
-        raise BadInput(
-            f"--price {price!r}: expected two numbers from 0, as in 0.15,0.60 per million tokens."
-        ) from None
-    return read, written

@@ -10,6 +10,7 @@ import typer
 from vlmtools.cli import _options as opt
 
 if TYPE_CHECKING:
+    from vlmtools.crosscheck.budget import Budget
     from vlmtools.engine.base import Engine
     from vlmtools.evaluate.run import Asking, Run
     from vlmtools.evaluate.workers import Worker
@@ -79,7 +80,10 @@ def eval_(
         bool, opt.option(opt.RUN, "--plan", help="Say what would be asked; ask nothing.")
     ] = False,
     budget: Annotated[
-        list[str] | None, opt.option(opt.RUN, "--budget", help="calls=N, tokens=N or minutes=N.")
+        list[str] | None, opt.option(opt.RUN, "--budget", help="calls=N, tokens=N, minutes=N or cost=N.")
+    ] = None,
+    price: Annotated[
+        str | None, opt.option(opt.RUN, "--price", help="IN,OUT: price of a million tokens each way.")
     ] = None,
     out: Annotated[
         Path | None,
@@ -105,11 +109,14 @@ def eval_(
         return
     from vlmtools.benchmarks.base import load_benchmark
     from vlmtools.cli._evaluated import judged_by
+    from vlmtools.crosscheck.budget import Budget
     from vlmtools.engine.spec import open_engine, refuse_budget
     from vlmtools.evaluate.run import Asking, default_folder, question
     from vlmtools.evaluate.scoring import Scoring
     from vlmtools.evaluate.workers import Worker
 
+    prices = opt.prices(price)
+    spending = Budget.parse(budget or [], prices)
     benchmark = load_benchmark(bench, protocol=protocol)
     options = {
         "quant": quant,
@@ -137,22 +144,22 @@ def eval_(
     scoring = Scoring(id_field, text_field, partial, level, bootstrap, seed, judged)
     running = _Running(asked, responder, asking, scoring, folder, None if engine == "local" else made)
     if plan:
-        running.plan(json_)
+        running.plan(json_, prices, judged is not None)
         return
     if engine != "local":
         with made:
-            running.go([], baseline, json_, Worker(0, 1))
+            running.go(None, baseline, json_, Worker(0, 1))
         return
     worker, workers = Worker.from_environment(), workers or 1
     if worker.of > 1 and not offline:
-        running.share(worker, budget or [], baseline, json_)
+        running.share(worker, spending, baseline, json_)
         return
     if workers > 1 and not offline:
         from vlmtools.cli._workers import start
 
         start(workers, model, folder, asked)
         worker = Worker(0, workers)
-    running.go(budget or [], baseline, json_, worker)
+    running.go(spending, baseline, json_, worker)
 
 
 def changed(
@@ -207,33 +214,20 @@ class _Running:
         self.asked, self.responder, self.asking = asked, responder, asking
         self.scoring, self.folder, self.engine = scoring, folder, engine
 
-    def plan(self, as_json: bool) -> None:
+    def plan(self, as_json: bool, price: tuple[float, float] | None, judged: bool) -> None:
         """What would be asked, and how much of it is stored."""
-        from vlmtools.cli._screen import print_json
-        from vlmtools.crosscheck.collect import Draws, wanted
-        from vlmtools.evaluate.merging import stored_keys
+        from vlmtools.cli._screen import console, print_json
+        from vlmtools.evaluate.planning import make_plan
 
-        calls = list(wanted(self.responder, self.asked.samples, Draws(scored=self.asked.decoding)))
-        there = stored_keys(self.folder)
-        stored = sum(key in there for key, _ in calls)
-        told = {
-            "folder": str(self.folder),
-            "items": len(calls),
-            "stored": stored,
-            "to_ask": len(calls) - stored,
-            "at_most_new_tokens": (len(calls) - stored) * self.asked.decoding.max_new_tokens,
-        }
+        made = make_plan(self.asked, self.responder, self.folder, price)
         if as_json:
-            print_json(told)
+            print_json({"folder": str(self.folder), **made.to_json()})
             return
-        typer.echo(
-            f"{told['items']:,} items, {stored:,} answered already, {told['to_ask']:,} to ask: at most "
-            f"{told['at_most_new_tokens']:,} new tokens. Run folder: {self.folder}"
-        )
+        console().print(made.table())
+        typer.echo(f"Run folder: {self.folder}" + (". The judge's calls come on top." if judged else ""))
 
-    def go(self, limits: list[str], baseline: Path | None, as_json: bool, worker: "Worker") -> None:
+    def go(self, budget: "Budget | None", baseline: Path | None, as_json: bool, worker: "Worker") -> None:
         """Ask, score, write, show; where workers have asked already, only the rest."""
-        from vlmtools.crosscheck.budget import Budget
         from vlmtools.evaluate.run import Run
         from vlmtools.evaluate.workers import score_when_last
         from vlmtools.report.evaluation import write_outputs
@@ -244,23 +238,22 @@ class _Running:
             try:
                 self._begin(run)
                 done = score_when_last(run, worker, baseline, self._record()) if worker.of > 1 else None
-                found = done or self._ask(run, Budget.parse(limits), baseline, self._record())
+                found = done or self._ask(run, budget, baseline, self._record())
             finally:
                 self.responder.close()
             write_outputs(store, found)
         self._show(found, as_json)
 
-    def share(self, worker: "Worker", limits: list[str], baseline: Path | None, as_json: bool) -> None:
+    def share(self, worker: "Worker", budget: "Budget | None", baseline: Path | None, as_json: bool) -> None:
         """Ask what falls to one of several workers; the last of them scores, writes and shows."""
         from vlmtools.cli._workers import share
-        from vlmtools.crosscheck.budget import Budget
         from vlmtools.evaluate.run import Run
         from vlmtools.store import Store
 
         with Store(worker.folder(self.folder)) as store:
             run = Run(self.asked, self.responder, store, self.asking, self.scoring)
             try:
-                found = share(run, worker, self.folder, Budget.parse(limits), baseline, self._record())
+                found = share(run, worker, self.folder, budget, baseline, self._record())
             finally:
                 self.responder.close()
         if found is not None:
