@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from vlmtools.benchmarks._files import read_json
-from vlmtools.benchmarks.base import Benchmark, Row, Said, Total, Values, ratio
+from vlmtools.benchmarks.base import Benchmark, Published, Row, Said, Total, Values, ratio
 from vlmtools.errors import BadInput
 from vlmtools.scoring import amber
 from vlmtools.scoring.yes_no import is_clear
@@ -69,6 +69,16 @@ class Amber(Benchmark):
         f"{_ANNOTATIONS_SHA[:12]}…), relation.json, safe_words.txt and query/query_all.json; the pictures "
         "AMBER_1.jpg … AMBER_1004.jpg are linked from its README."
     )
+    published: ClassVar[Mapping[str, Published]] = {
+        "annotations.json": Published(
+            15220, "db22a436c4836fbb295e60b4e80d519573077579fb7032f01b193c1bd022b797"
+        ),
+        "relation.json": Published(0, "c4c1491e9bbc3209abc1888c12a1bf8413bdbab8a0d8be04b990a2e7680cf23e"),
+        "safe_words.txt": Published(0, "f92cf1123f4578a2630832fac3e6ac4de36212ea55859d3bed4fd233723f4043"),
+        "query_all.json": Published(
+            15220, "127680ae61f7d4a92d2f7f07a8deaec07f0689b194d2c7c0f41ead7bd2c5bcf5"
+        ),
+    }
     notes: ClassVar[tuple[str, ...]] = (
         "The official generative numbers use spaCy's en_core_web_lg at .8; equal words only give other numbers.",
         "Some toolkits load a smaller spaCy model, so that their CHAIR, Cover and Cog are not the official ones.",

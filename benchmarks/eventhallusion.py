@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from vlmtools.benchmarks._files import read_json
-from vlmtools.benchmarks.base import Benchmark, Row, Said, Total, Values, ratio
+from vlmtools.benchmarks.base import Benchmark, Published, Row, Said, Total, Values, ratio
 from vlmtools.errors import BadInput
 from vlmtools.scoring.eventhallusion import SPLITS, read_answer, read_judgement
 from vlmtools.types import Json, Sample
@@ -61,6 +61,17 @@ class EventHallusion(Benchmark):
     )
     modality: ClassVar[tuple[str, ...]] = ("video",)
     judge: ClassVar[str] = "GPT-4o, for the descriptions; the questions need none"
+    published: ClassVar[Mapping[str, Published]] = {
+        "entire_questions.json": Published(
+            109, "f7116d7ec6d2f51a32d24e4c9d53e23b91f339cfea693b9e23de4f429b4c3a5c"
+        ),
+        "interleave_questions.json": Published(
+            193, "0228137d6b3db8626bbc3b2d561b2c136eb53c791fcddc7912325787b0fd1168"
+        ),
+        "misleading_questions.json": Published(
+            95, "5eae8c84bb8bfd84a0a35640f7b1d09b30ca45e356ed34724c3412f046500b2c"
+        ),
+    }
     notes: ClassVar[tuple[str, ...]] = (
         "The authors' wording for the judge is not used here; ours asks the same, so judged numbers may differ.",
         "Stored verdicts (field `judgement` of the authors' files) are read as they are.",

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from vlmtools.benchmarks._files import read_entries
-from vlmtools.benchmarks.base import Benchmark, Row, Said, Total, Values, ratio
+from vlmtools.benchmarks.base import Benchmark, Published, Row, Said, Total, Values, ratio
 from vlmtools.errors import BadInput
 from vlmtools.scoring import faithscore as rule
 from vlmtools.types import Json, Sample
@@ -38,11 +38,16 @@ class Faithscore(Benchmark):
     )
     licence: ClassVar[str] = "MIT (bcdnlp/FAITHSCORE); pictures COCO"
     get: ClassVar[str] = (
-        "Copy human_annotation.jsonl (180 answers, 1,380 facts) from github.com/bcdnlp/FAITHSCORE; pictures are COCO's."
+        "Copy annotation.jsonl (180 answers, 1,380 facts) from github.com/bcdnlp/FAITHSCORE; pictures are COCO's."
     )
     judge: ClassVar[str] = (
         "a checker that sees the picture (OFA or LLaVA-1.5 in the paper); facts by gpt-3.5-turbo"
     )
+    published: ClassVar[Mapping[str, Published]] = {
+        "annotation.jsonl": Published(
+            180, "7d68dce9641f92fcdabd6e252cf12ee6ec9b6c1d5c4d306aef83666d299f1b7b"
+        ),
+    }
     notes: ClassVar[tuple[str, ...]] = (
         "The annotation's README says 1 is hallucinated; its values only make sense as 1 is supported. Unconfirmed.",
         "The official mean counts an answer without facts as 0.",
@@ -61,7 +66,7 @@ class Faithscore(Benchmark):
 
     def samples(self, data: Path | None) -> Iterable[Sample]:
         """The answers by number, with their facts and, where there are, the labels of these."""
-        path = self.find(data, "human_annotation.jsonl", "*.jsonl")
+        path = self.find(data, "annotation.jsonl", "human_annotation.jsonl", "*.jsonl")
         for number, row in enumerate(read_entries(path), 1):
             facts: Json = row.fields.get("stage 2", row.fields.get("facts"))
             if not isinstance(facts, dict | list):

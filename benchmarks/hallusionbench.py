@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from vlmtools.benchmarks._files import read_entries
-from vlmtools.benchmarks.base import Benchmark, Row, Said, Total, Values, ratio
+from vlmtools.benchmarks.base import Benchmark, Published, Row, Said, Total, Values, ratio
 from vlmtools.errors import BadInput
 from vlmtools.scoring import hallusionbench as rule
 from vlmtools.types import Json, Sample
@@ -43,6 +43,11 @@ class Hallusionbench(Benchmark):
         "its README links hallusion_bench.zip with the figures."
     )
     judge: ClassVar[str] = "GPT-4 (text only: question, reference answer, answer)"
+    published: ClassVar[Mapping[str, Published]] = {
+        "HallusionBench.json": Published(
+            1129, "ca6e0fb677dd56e5fb0e2700d06c58d01f8a6ae66e0f1773b2ac48c0a095d051"
+        ),
+    }
     notes: ClassVar[tuple[str, ...]] = (
         "1,129 questions on 346 figures in 455 pairs; some toolkits leave out the 178 questions without a figure.",
         "The file of October 2023 had 254 questions; numbers on it do not compare.",

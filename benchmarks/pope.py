@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from vlmtools.benchmarks._files import read_entries, read_json
-from vlmtools.benchmarks.base import Benchmark, Row, Said, Total, Values, ratio
+from vlmtools.benchmarks.base import Benchmark, Published, Row, Said, Total, Values, ratio
 from vlmtools.errors import BadInput, MissingField
 from vlmtools.scoring import yes_no
 from vlmtools.types import Json, Sample
@@ -54,6 +54,44 @@ class Pope(Benchmark):
         "Download output/coco/coco_pope_{random,popular,adversarial}.json from github.com/AoiDragon/POPE into one "
         "folder, and for --protocol repope also RePOPE's label files; pictures are COCO val2014."
     )
+    published: ClassVar[Mapping[str, Published]] = {
+        "coco_pope_random.json": Published(
+            3000, "ac25245170b975a5bdf9080b23fd431dfe6be458bc038259c1f4f09a6bef7994"
+        ),
+        "coco_pope_popular.json": Published(
+            3000, "72c1a8ad45d0c13514f5f22598261df41d3b533854d29682e924db50ed8aa753"
+        ),
+        "coco_pope_adversarial.json": Published(
+            3000, "420b3407db1fa9f1187a805dca41cb7b97fd91504e6c2179706188c107fb8ef8"
+        ),
+        "aokvqa_pope_seem_random.json": Published(
+            3000, "f06eecde6d6ef4a00b95a7bbb510490708a09a6a67d952b59b8bdd33ac2c7200"
+        ),
+        "aokvqa_pope_seem_popular.json": Published(
+            3000, "2ae5bedee3450cda52f9b033942c7b04a3917a86a110e859a66c1e41934c6ffd"
+        ),
+        "aokvqa_pope_seem_adversarial.json": Published(
+            3000, "2ddd3bdfa0df7a77a2cb1765ed06ac5ed190b5a093aa405b96986e862e8cdac1"
+        ),
+        "gqa_pope_seem_random.json": Published(
+            3000, "6ce488eade3770185034939fabfe742fa32ed369011c8d9c3ac77bc0c85abd94"
+        ),
+        "gqa_pope_seem_popular.json": Published(
+            3000, "dd03f06a458dd216e83233160fbf6628af9c63c84b11e99599f4fc0304b3361d"
+        ),
+        "gqa_pope_seem_adversarial.json": Published(
+            3000, "74e01b41d8308e2392e3b8d961167496ff3901c01100265d931a7a392f138a7a"
+        ),
+        "coco_repope_random.json": Published(
+            2774, "f464fcaf60b24ce2f280cf33f122e000dbdd35c8e88f77c4141c9c2cba864611"
+        ),
+        "coco_repope_popular.json": Published(
+            2727, "57832b055bae5fd6176278a4f104c98ddd84811f7d26dfcb93d481f6c9da09a5"
+        ),
+        "coco_repope_adversarial.json": Published(
+            2684, "8c346dbb060bf422ff92e769fa68e5ab3e8a777cb28a26e973387441e05c9ccf"
+        ),
+    }
     notes: ClassVar[tuple[str, ...]] = (
         "Two random splits circulate: 2,910 questions (LLaVA-1.5, OPERA) and 3,000 (today's files).",
         "Papers print accuracy, or F1 of one split, or the mean of three F1: name the convention.",

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from vlmtools.benchmarks._files import read_entries
-from vlmtools.benchmarks.base import Benchmark, Row, Said, Total, Values, ratio
+from vlmtools.benchmarks.base import Benchmark, Published, Row, Said, Total, Values, ratio
 from vlmtools.errors import BadInput
 from vlmtools.scoring.videohallucer import PARTS, hits
 from vlmtools.types import Json, Sample
@@ -64,6 +64,21 @@ class VideoHallucer(Benchmark):
         "videohallucer_datasets/<part>/videos; give the folder videohallucer_datasets."
     )
     modality: ClassVar[tuple[str, ...]] = ("video",)
+    published: ClassVar[Mapping[str, Published]] = {
+        "object_relation.json": Published(
+            200, "a60dfe2290e1f6d35bfc6e2c7ff8794a2591b6eca2b043575ab0762037eec7fd"
+        ),
+        "temporal.json": Published(176, "97acacdfd510b1cfb73ae69df1007f1489d5542fb9f7c18ba2601fe0f253129e"),
+        "semantic_detail.json": Published(
+            200, "5e6c8b874faab604d7a6f8bd59012a1aae253c1b6ffc0dab316d2f301dfb3ad9"
+        ),
+        "external_factual.json": Published(
+            200, "dbba8cf7bed776de2e7548899174f98e24432f7472c42b1516d83d98def795e2"
+        ),
+        "external_nonfactual.json": Published(
+            200, "72cb44b19c97d55670608ec6d2b39bfcc1de5a9155c2fb80bcee0284dff2ee36"
+        ),
+    }
     notes: ClassVar[tuple[str, ...]] = (
         "The repository's temporal part has 176 pairs, the paper states 200; the headline is the mean over parts.",
         "An answer with both words is right for both questions of a pair.",

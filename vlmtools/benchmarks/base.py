@@ -16,12 +16,14 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
+from vlmtools.benchmarks._published import Published
 from vlmtools.benchmarks._rows import Row, Said, Total, Values, ratio, totals
 from vlmtools.errors import BadInput, UnknownName, suggest
 from vlmtools.types import Json, Sample
 
 __all__ = [
     "Benchmark",
+    "Published",
     "Row",
     "Said",
     "Total",
@@ -59,6 +61,8 @@ class Benchmark(ABC):
     """Licence of the questions and labels, and of the media where it differs."""
     get: ClassVar[str] = ""
     """How a user gets the data: where from, which files, how the folder should look. We download nothing."""
+    published: ClassVar[Mapping[str, Published]] = {}
+    """File name → entries and checksum of the published file; `vlmtools bench prepare` compares local copies."""
     modality: ClassVar[tuple[str, ...]] = ("image",)
     """What every item shows, out of `vlmtools.types.MODALITIES`."""
     judge: ClassVar[str] = ""

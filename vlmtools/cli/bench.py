@@ -48,6 +48,10 @@ def show(name: Name, json_: opt.AsJson = False) -> None:
     for key in ("reference", "modality", "judge", "licence", "data", "checked", "max_new_tokens"):
         value = ", ".join(told[key]) if isinstance(told[key], list) else told[key]
         typer.echo(f"{key:<15} {value or 'none'}")
+    files = {
+        file: f"{one['entries'] or ''} sha256 {one['sha256']}" for file, one in told["published"].items()
+    }
+    _listed("files", files)
     _listed("settings", told["settings"])
     _listed("protocols", told["protocols"])
     _listed("metrics", told["metrics"])
@@ -59,7 +63,12 @@ def show(name: Name, json_: opt.AsJson = False) -> None:
 @bench_app.command()
 def prepare(
     name: Name,
-    data: opt.Data = None,
+    data: Annotated[
+        Path | None,
+        opt.option(
+            opt.SCORE, "--data", "--path", "--truth", "-d", help="File or folder with the published data."
+        ),
+    ] = None,
     images: Annotated[
         Path | None, opt.option(opt.ASK, "--images", help="Folder with the pictures, videos or sounds.")
     ] = None,
@@ -71,7 +80,11 @@ def prepare(
     ] = None,
     json_: opt.AsJson = False,
 ) -> None:
-    """Check a benchmark's data and media, and freeze its item list; exit code 1 when media are missing."""
+    """Check a benchmark's data by count and checksum, and its media, and freeze its item list.
+
+    Exit code 1 when media are missing, or a file has other entries than the published one.
+    """
+    from vlmtools.benchmarks._published import copies
     from vlmtools.benchmarks.base import load_benchmark
     from vlmtools.cli._screen import print_json
     from vlmtools.evaluate.media import located
@@ -80,10 +93,12 @@ def prepare(
     benchmark = load_benchmark(name)
     samples = items(benchmark, data)
     found, missing = located(samples.values(), images, data)
+    files = copies(benchmark.published, data)
     told: dict[str, Any] = {
         "bench": benchmark.name,
         "items": len(samples),
         "labels": dict(Counter(str(sample.reference) for sample in samples.values()).most_common(12)),
+        "files": [copy.to_json() for copy in files],
         "ids_sha256": items_digest(list(samples)),
         "media": len({where for sample in samples.values() for _, where in sample.media}),
         "items_with_missing_media": len(missing),
@@ -95,9 +110,10 @@ def prepare(
     if json_:
         print_json(told)
     else:
-        for key, value in told.items():
+        shown = "; ".join(map(str, files)) or "nothing to compare with: no checksum of these files is known"
+        for key, value in {**told, "files": shown}.items():
             typer.echo(f"{key:<26} {value}")
-    if missing:
+    if missing or not all(copy.complete for copy in files):
         raise typer.Exit(1)
 
 
@@ -176,6 +192,9 @@ def facts(benchmark: "Benchmark") -> dict[str, Any]:
         "licence": benchmark.licence,
         "data": benchmark.get,
         "checked": benchmark.checked,
+        "published": {
+            file: {"entries": one.entries, "sha256": one.sha256} for file, one in benchmark.published.items()
+        },
         "max_new_tokens": benchmark.max_new_tokens,
         "settings": {name: str(value) for name, value in benchmark.settings.items()},
         "protocols": dict(benchmark.protocols),
