@@ -1,4 +1,4 @@
-"""What one worker of a cluster does with one block of calls."""
+"""What one worker of a cluster does with one block of calls, and the ledger that all workers share."""
 
 import json
 import logging
@@ -6,7 +6,7 @@ import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 from vlmtools.engine.base import Work
 from vlmtools.errors import BadInput, VlmToolsError
@@ -50,19 +50,54 @@ class Back:
     why: str = ""
 
 
+class Ledger:
+    """What became of each block: how often it was begun, why it failed the last time, whether its results are here."""
+
+    def __init__(self) -> None:
+        self._begun: dict[int, int] = {}
+        self._why: dict[int, str] = {}
+        self._done: set[int] = set()
+
+    def begin(self, number: int) -> tuple[int, str]:
+        """Count one more try; gives the count, 0 for a block that is done, and the last reason.
+
+        Args:
+            number: The block's.
+        """
+        if number in self._done:
+            return 0, ""
+        self._begun[number] = self._begun.get(number, 0) + 1
+        return self._begun[number], self._why.get(number, "")
+
+    def note(self, number: int, why: str) -> None:
+        """Remember why a try failed.
+
+        Args:
+            number: The block's.
+            why: The reason.
+        """
+        self._why[number] = why
+
+    def done(self, number: int) -> None:
+        """Its results are with the driver: Ray may begin it again when a node dies, but nobody is asked again.
+
+        Args:
+            number: The block's.
+        """
+        self._done.add(number)
+
+
 class Worker:
     """One process of a pool, with one model in memory.
 
     Args:
         work: What is done; opened here, at the first block.
         expected: What decides the results, as the driver found it.
-        tries: Handle of what counts how often a block was begun.
+        ledger: Handle of what knows how often a block was begun, and which blocks are done.
     """
 
-    tries: ClassVar[int] = TRIES
-
-    def __init__(self, work: Work[Any, Any], expected: Mapping[str, Json], tries: Any) -> None:
-        self._work, self._expected, self._tries = work, expected, tries
+    def __init__(self, work: Work[Any, Any], expected: Mapping[str, Json], ledger: Any) -> None:
+        self._work, self._expected, self._ledger = work, expected, ledger
         self._compared = False
 
     def __call__(self, frame: Any) -> Any:
@@ -78,8 +113,10 @@ class Worker:
     def _back(self, block: Block) -> Back:
         import ray
 
-        begun, why = ray.get(self._tries.begin.remote(block.number))
-        if begun > self.tries:
+        begun, why = ray.get(self._ledger.begin.remote(block.number))
+        if begun == 0:
+            return Back(block.number)
+        if begun > TRIES:
             return Back(block.number, gave_up=True, why=why)
         results: list[tuple[int, Any]] = []
         try:
@@ -90,7 +127,7 @@ class Worker:
             return Back(block.number, results, problem)
         except Exception as problem:
             log.exception("%s: a block of %d calls failed", self._work.name, len(block.calls))
-            ray.get(self._tries.note.remote(block.number, f"{type(problem).__name__}: {problem}"))
+            ray.get(self._ledger.note.remote(block.number, f"{type(problem).__name__}: {problem}"))
             # Nobody knows what state a model is in after this (a CUDA error breaks the whole process): begin anew.
             os._exit(1)
         return Back(block.number, results)

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from vlmtools.engine.base import Call, Failed, Result, Work
-from vlmtools.engine.block import Back, Block, Worker
+from vlmtools.engine.block import Back, Block, Ledger, Worker
 from vlmtools.errors import BadInput, NotInstalled
 
 log = logging.getLogger(__name__)
@@ -111,7 +111,7 @@ class RayData:
         reasons: dict[int, str] = {}
         for back in self._run(pending, work):
             if back.number not in pending:
-                continue  # made again after its first result had arrived
+                continue  # begun again after its results had arrived
             for index, result in back.results:
                 yield pending[back.number][index], result
             if back.problem is not None:
@@ -129,11 +129,11 @@ class RayData:
 
         gpus = self._gpus(ray, work)
         fit = self.workers or room(ray.nodes(), self.cpus_per_worker, gpus)
-        # A process that is lost takes nothing along but its own work: the counter stays with the driver.
+        # A node that is lost takes nothing along but its own work: the ledger stays with the driver.
         here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
             ray.get_runtime_context().get_node_id(), soft=False
         )
-        tries = ray.remote(num_cpus=0)(_Tries).options(scheduling_strategy=here).remote()
+        ledger = ray.remote(num_cpus=0)(Ledger).options(scheduling_strategy=here).remote()
         frames = [
             pd.DataFrame({"block": [Block(number, [work.travelling(call) for call in calls])]})
             for number, calls in pending.items()
@@ -141,7 +141,7 @@ class RayData:
         with _settings(ray):
             results = ray.data.from_blocks(frames).map_batches(
                 Worker,
-                fn_constructor_args=(work, dict(work.identity()), tries),
+                fn_constructor_args=(work, dict(work.identity()), ledger),
                 batch_size=None,
                 batch_format="pandas",
                 compute=ray.data.ActorPoolStrategy(size=min(fit, len(pending))),
@@ -151,7 +151,10 @@ class RayData:
         del frames
         with _hushed(), _in_our_words(ray, work.name):
             for frame in results.iter_batches(batch_size=None, batch_format="pandas", prefetch_batches=1):
-                yield from frame["back"]
+                for back in frame["back"]:
+                    if not back.gave_up:
+                        ray.get(ledger.done.remote(back.number))  # before anything is stored
+                    yield back
 
     def _gpus(self, ray: Any, work: Work[Call, Result]) -> float:
         if self.gpus_per_worker is not None:
@@ -179,23 +182,6 @@ class RayData:
                 ) from error
             self._ours = True
         return ray
-
-
-class _Tries:
-    """How often each block was begun, and why it failed the last time."""
-
-    def __init__(self) -> None:
-        self._begun: dict[int, int] = {}
-        self._why: dict[int, str] = {}
-
-    def begin(self, number: int) -> tuple[int, str]:
-        """Count one more try; gives the count and the last reason."""
-        self._begun[number] = self._begun.get(number, 0) + 1
-        return self._begun[number], self._why.get(number, "")
-
-    def note(self, number: int, why: str) -> None:
-        """Remember why a try failed."""
-        self._why[number] = why
 
 
 def waves(blocks: Iterable[Sequence[Call]], most: int) -> Iterator[list[Sequence[Call]]]:
