@@ -9,9 +9,10 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from vlmtools.benchmarks._files import read_json
-from vlmtools.benchmarks.base import Benchmark, Published, Row, Said, Total, Values, ratio
+from vlmtools.benchmarks.base import Benchmark, Published, Row, Said, Total, Values, ratio, totals
 from vlmtools.errors import BadInput
 from vlmtools.scoring import amber
+from vlmtools.scoring._amber_printed import printed_table
 from vlmtools.scoring.yes_no import is_clear
 from vlmtools.types import Json, Sample
 
@@ -36,8 +37,8 @@ class Amber(Benchmark):
     `amber` is half of 1 - CHAIR + F1, as the paper defines it; the authors' program does not print it.
 
     Nouns are found by this package's own rules (`nouns=own`): lemmas are exact, whether a word is a noun agrees with
-    NLTK on 99 % of words in captions of models the rules were not fitted to. `nouns=nltk` runs the user's own NLTK, as
-    the official program does.
+    NLTK on 99 % of words in captions the rules were not fitted to. `nouns=nltk` runs the user's own NLTK, as the
+    official program does, and gives its numbers.
 
     Reference: arXiv:2311.07397.
 
@@ -60,8 +61,9 @@ class Amber(Benchmark):
     reference: ClassVar[str] = "arXiv:2311.07397"
     checked: ClassVar[str] = (
         "Descriptions and yes/no answers made up for the published items: the tables the official program "
-        "prints come out in all digits, for descriptions with equal words only. Word vectors of spaCy and "
-        "real models' answers were not tried."
+        "prints come out in all digits, for descriptions with equal words only. On 2,000 published captions of five "
+        "models, taken for descriptions, nouns=nltk prints the official numbers and nouns=own differs by .1 point at "
+        "most. Word vectors of spaCy were not tried."
     )
     licence: ClassVar[str] = "annotations Apache-2.0 (junyangwang0410/AMBER); pictures: no licence stated"
     get: ClassVar[str] = (
@@ -170,6 +172,13 @@ class Amber(Benchmark):
         if "described" in total and len(kinds) == len(_KINDS):
             found["amber"] = (1 - found["chair"] + found["f1"]) / 2
         return found
+
+    def controls(
+        self, samples: Mapping[str, Sample], rows: Sequence[Row], baseline: Sequence[Row]
+    ) -> Mapping[str, Json]:
+        """The table as the official program prints it: in percent, denominators from .001, one digit."""
+        sums = {name: float(value) for name, value in totals(rows).items()}
+        return {"as_printed": printed_table(sums)} if self.protocol == "official" and rows else {}
 
     def warnings(self, rows: Sequence[Row]) -> Sequence[str]:
         """Which setting the generative numbers belong to, and answers the official rule cannot read."""

@@ -3,11 +3,13 @@ import json
 import random
 
 import pytest
+import tiny_data
 from places import published
 
 from vlmtools.benchmarks.amber import Amber
-from vlmtools.benchmarks.base import Said, score_answers
+from vlmtools.benchmarks.base import Said, load_benchmark, score_answers
 from vlmtools.errors import BadInput
+from vlmtools.evaluate.scoring import items
 
 
 def answers(name):
@@ -102,3 +104,15 @@ def test_a_file_of_another_layout_is_refused(tmp_path):
         list(Amber().samples(folder))
     with pytest.raises(BadInput, match="AMBER"):
         list(Amber().samples(None))
+
+
+def test_the_official_table_stands_beside_the_plain_numbers_as_it_is_printed(tmp_path):
+    made = tiny_data.tiny("amber", tmp_path)
+    benchmark = load_benchmark("amber:task=existence")
+    samples = items(benchmark, made.data)
+    said = {"1": Said("Yes"), "2": Said("No"), "3": Said("no")}
+    rows = score_answers(benchmark, samples, said)
+    found = benchmark.controls(samples, rows, ())["as_printed"]
+    # 2 of 3 right, 1 of 1 No right, 1 of 1 no found; all denominators begin at .001
+    assert found == {"accuracy": 66.6, "precision": 99.9, "recall": 99.9, "f1": 99.9}
+    assert benchmark.values(rows)["precision"] == 1

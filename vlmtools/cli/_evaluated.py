@@ -88,9 +88,11 @@ def show(found: "Evaluation", benchmark: "Benchmark", as_json: bool, page: Path 
 def control_lines(controls: Json) -> list[str]:
     """Controls in words, one line each."""
     lines = []
-    for name in ("ours", "baseline", "cut_by_words", "cut_by_sentences"):
+    for name in ("as_printed", "ours", "baseline", "cut_by_words", "cut_by_sentences"):
         if isinstance(controls.get(name), dict):
-            values = ", ".join(f"{key} {value:.4g}" for key, value in controls[name].items())
+            values = ", ".join(
+                f"{key} {value:.4g}" for key, value in controls[name].items() if "/" not in key
+            )
             lines.append(f"{name.replace('_', ' ')}: {values}")
     if isinstance(model := controls.get("model"), dict):
         lines += [str(line) for line in model.get("lines", [])]

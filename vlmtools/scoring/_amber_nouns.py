@@ -10,6 +10,7 @@ the words of its vocabulary. So only those words need a decision, and the decisi
   says about 16,000 published captions of COCO pictures, 26,000 made-up sentences with all 418 words, and 1,004 made-up
   answers in AMBER's format. A rule fitted without the captions of two models agreed with NLTK on 98.9 % of 26,748 words
   of theirs, and moved CHAIR, Cover, Hal and Cog by .1 points at most; taking every word for a noun agrees on 93.3 %.
+  On 2,000 captions of five models to an instruction that it never saw, it agrees on 99.4 % of 17,014 words.
 
 `nltk_nouns` is the official way, for users who have NLTK and its data.
 
