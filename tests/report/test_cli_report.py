@@ -67,7 +67,7 @@ def test_writing_a_report_loads_no_model_code(run: Path) -> None:
     heavy = "{'torch', 'transformers', 'scipy', 'sentence_transformers', 'matplotlib'}"
     code = (
         "import sys; from pathlib import Path; from vlmtools.cli.report import report; "
-        f"report(Path({str(run)!r}), 'html', None, '', True, None, 9); print(sorted({heavy} & set(sys.modules)))"
+        f"report([Path({str(run)!r})], 'html', None, '', True, None, 9); print(sorted({heavy} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"

@@ -1,4 +1,4 @@
-"""`vlmtools report`: write a saved ranking again, as a page, Markdown, CSV or JSON."""
+"""`vlmtools report`: write a saved ranking or evaluations again, as a page, Markdown, CSV or JSON."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,7 +7,10 @@ import typer
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="Run folder, or its ranking.json.", show_default=False)],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(help="Run folder, or its ranking.json; several evaluations.", show_default=False),
+    ],
     format_: Annotated[str, typer.Option("--format", "-f", help="html, md, csv, json, or table.")] = "html",
     out: Annotated[
         Path | None,
@@ -24,8 +27,14 @@ def report(
 ) -> None:
     """Write a saved ranking or evaluation again, without asking any model.
 
-    `vlmtools report runs/mine` writes runs/mine/report.html; `--format md` prints a table for a pull request.
+    `vlmtools report runs/mine` writes runs/mine/report.html; `--format md` prints a table for a pull request. Several
+    evaluations come into one page, a table per benchmark.
     """
+    run, *others = runs
+    if others:
+        place = Path("report.html") if format_ == "html" else None
+        _put(_together(runs, format_, title), _target(run, format_, out) if out else place)
+        return
     if _is_evaluation(run):
         _put(_evaluated(run, format_, title, media_root), _target(run, format_, out))
         return
@@ -63,6 +72,28 @@ def _evaluated(run: Path, form: str, title: str, media_root: Path | None) -> str
     if form == "html":
         return html(found, title=title, media_root=media_root)
     return dumps(found.to_json(full=True), indent=1) + "\n"
+
+
+def _together(runs: list[Path], form: str, title: str) -> str:
+    from json import dumps
+
+    from vlmtools.compare import load_run
+    from vlmtools.errors import BadInput, suggest
+    from vlmtools.report.evaluations import html, markdown
+
+    known = ("html", "md", "json")
+    if form not in known:
+        raise BadInput(f"Several evaluations cannot be written as {form!r}.{suggest(form, known)}")
+    ranking = next((run for run in runs if not _is_evaluation(run)), None)
+    if ranking is not None:
+        raise BadInput(
+            f"{str(ranking)!r} is no evaluation. Several evaluations come into one page; a ranking is written alone: "
+            "name one run."
+        )
+    found = [load_run(run) for run in runs]
+    if form == "json":
+        return dumps({run.name: run.found.to_json() for run in found}, indent=1) + "\n"
+    return html(found, title=title) if form == "html" else markdown(found)
 
 
 def _target(run: Path, form: str, out: Path | None) -> Path | None:
