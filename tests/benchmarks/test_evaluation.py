@@ -108,3 +108,17 @@ def test_what_is_written_is_read_back() -> None:
     )
     again: Any = Evaluation.from_json(found.to_json(full=True))
     assert again == found
+
+
+@pytest.mark.parametrize("n_clusters", [1, 8])
+def test_a_rate_that_is_the_same_in_every_cluster_is_not_shown_as_certain(n_clusters: int) -> None:
+    rows = [
+        Row(f"{cluster}-{half}", numbers={"right": float(half)}, cluster=f"{cluster}")
+        for cluster in range(n_clusters)
+        for half in (0, 1)
+    ]
+    found = summarise(Right(), rows, n_boot=50)["right"]
+    assert found.value == 0.5 and 0 < found.ci[0] < 0.5 < found.ci[1] < 1
+    # Wilson's limits of a half with n trials, and the normal quantile 1.959964
+    reach = 1.959964 / (2 * (n_clusters + 1.959964**2) ** 0.5)
+    assert found.ci == pytest.approx((0.5 - reach, 0.5 + reach), abs=1e-6)

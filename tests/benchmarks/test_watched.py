@@ -97,6 +97,7 @@ def test_a_film_that_cannot_be_read_is_an_outcome_of_its_own(tmp_path: Path, fil
     model = HF(str(built(tmp_path, "qwen2_vl")), offline=True, n_frames=2)
     told = {"data": films, "out": tmp_path / "run", "scoring": QUICK}
     found = evaluate(model, "avhallubench", asking=replace(SHORT, partial=True), **told)
+    assert found.record["controls"]["shown"] == {"video": 1, "no_answer": 1}
     assert found.n == 1 and any(
         "calls failed" in line and "v1.mp4" in line for line in found.record["warnings"]
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from statistics import NormalDist
 
 import numpy as np
 from jaxtyping import Float
@@ -97,8 +98,8 @@ def summarise(
 ) -> dict[str, Metric]:
     """Every metric with an interval from resampling clusters of rows.
 
-    The interval is a percentile interval, widened for few clusters. A rate that is 0 or 1 in every resample gets the
-    exact binomial interval of as many clusters instead: nothing seen is not nothing there.
+    The interval is a percentile interval, widened for few clusters. A rate that is the same in every resample gets the
+    interval of a share of as many clusters instead, exact at 0 and 1, else Wilson's: nothing seen is not nothing there.
 
     Args:
         benchmark: Whose metrics.
@@ -122,9 +123,9 @@ def summarise(
     found = {}
     for name, value in observed.items():
         low, high = (float(end) for end in percentile(drawn[name], level, n_clusters))
-        stuck = name not in benchmark.units and value in (0.0, 1.0) and low == high == value
         rate = name not in benchmark.units
-        ends = _exact(value, n_clusters, level) if stuck else (low, high)
+        stuck = rate and 0 <= value <= 1 and low == high == value
+        ends = _of_share(value, n_clusters, level) if stuck else (low, high)
         found[name] = Metric(value, _inside(ends) if rate else ends)
     first = [name for name in benchmark.headline if name in found]
     return {name: found[name] for name in (*first, *(name for name in found if name not in first))}
@@ -197,10 +198,17 @@ def _one_by_one(
     return {name: np.asarray(values) for name, values in drawn.items()}
 
 
-def _exact(value: float, n: int, level: float) -> tuple[float, float]:
-    """Clopper and Pearson's interval when nothing, or everything, was seen."""
-    reach = 1 - ((1 - level) / 2) ** (1 / n)
-    return (0.0, reach) if value == 0 else (1 - reach, 1.0)
+def _of_share(value: float, n: int, level: float) -> tuple[float, float]:
+    """Clopper and Pearson's interval when nothing, or everything, was seen; Wilson's between.
+
+    Reference: Wilson 1927, doi:10.1080/01621459.1927.10502953.
+    """
+    if value in (0.0, 1.0):
+        reach = 1 - ((1 - level) / 2) ** (1 / n)
+        return (0.0, reach) if value == 0 else (1 - reach, 1.0)
+    square = NormalDist().inv_cdf((1 + level) / 2) ** 2 / n
+    middle, reach = (value + square / 2), (square * (value * (1 - value) + square / 4)) ** 0.5
+    return (middle - reach) / (1 + square), (middle + reach) / (1 + square)
 
 
 def _inside(ends: tuple[float, float]) -> tuple[float, float]:

@@ -94,6 +94,9 @@ def control_lines(controls: Json) -> list[str]:
                 f"{key} {value:.4g}" for key, value in controls[name].items() if "/" not in key
             )
             lines.append(f"{name.replace('_', ' ')}: {values}")
+    if isinstance(shown := controls.get("shown"), dict):
+        given = ", ".join(f"{kind} {n:,}" for kind, n in shown.items() if kind != "no_answer")
+        lines.append(f"Answers by what was shown: {given or 'none'}; {shown['no_answer']:,} items have none.")
     if isinstance(model := controls.get("model"), dict):
         lines += [str(line) for line in model.get("lines", [])]
     return lines

@@ -17,6 +17,7 @@ from vlmtools.evaluate.controls import probed
 from vlmtools.evaluate.media import check_found, located
 from vlmtools.evaluate.merging import merge
 from vlmtools.evaluate.scoring import Scoring, evaluation, items
+from vlmtools.evaluate.used import shown, tokens
 from vlmtools.store import Store, call_key
 from vlmtools.types import Decoding, Json, Responder, Sample, by_id
 
@@ -196,8 +197,12 @@ class Run:
         }
         setting = replace(self.scoring, partial=self.asking.partial or self.scoring.partial)
         found = evaluation(self.asked.benchmark, samples, read, setting, self._before(baseline), full)
-        used = _budget(self.store, [stored.keys[0] for stored in answered.values()])
-        together = {**dict(found.record["controls"]), "model": controls, "tokens": used}
+        together = {
+            **dict(found.record["controls"]),
+            "model": controls,
+            "tokens": tokens(self.store, answered.values()),
+            "shown": shown(answered.values(), len(self.asked.samples)),
+        }
         return Evaluation(
             found.bench,
             found.protocol,
@@ -278,21 +283,3 @@ class Run:
 def _item(sample: Sample) -> tuple[str, dict[str, Json]]:
     record = {name: value for name, value in asdict(sample).items() if value}
     return call_key("item", record), record
-
-
-def _budget(store: Store, keys: list[str]) -> dict[str, Json]:
-    """Tokens really read and written per answer, and answers the length limit cut."""
-    read, written, cut = [], [], 0
-    for key in keys:
-        record = store.get("answers", key) or {}
-        cut += bool(record.get("truncated"))
-        if record.get("n_new_tokens") is not None:
-            read.append(record.get("n_prompt_tokens") or 0)
-            written.append(record["n_new_tokens"])
-    if not written:
-        return {"cut_by_limit": cut}
-    return {
-        "read": {"least": min(read), "mean": sum(read) / len(read), "most": max(read)},
-        "written": {"mean": sum(written) / len(written), "most": max(written)},
-        "cut_by_limit": cut,
-    }
