@@ -98,7 +98,7 @@ class Mme(Benchmark):
         ):
             yield task, image, question, truth, where
 
-    def answers_in(self, folder: Path) -> Iterable[tuple[str, str, str]] | None:
+    def answers_in(self, folder: Path) -> Iterable[tuple[str, str | None, str]] | None:
         """The layout of the official eval_tool: `<task>.txt` with lines picture, question, truth, answer."""
         if not any((folder / f"{task}.txt").is_file() for task in self._wanted):
             return None

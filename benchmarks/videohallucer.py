@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from vlmtools.benchmarks._answers_file import guarded
 from vlmtools.benchmarks._files import read_entries
 from vlmtools.benchmarks.base import Benchmark, Published, Row, Said, Total, Values, ratio
 from vlmtools.errors import BadInput
@@ -84,7 +85,7 @@ class VideoHallucer(Benchmark):
         "An answer with both words is right for both questions of a pair.",
         "Frames shown to a model differ between published runs (8 to 32, or one a second): name yours.",
         "Self-PEP numbers come from three calls per question and are not comparable with plain ones.",
-        "Official answer files hold one part each: score a part alone, or join the lists of the five files.",
+        "Official answer files hold one part each: score a part alone, or the folder of the five files.",
         "Comparable: the repository's leaderboard, e.g. Video-LLaVA 17.8, PLLaVA-34B 45.0, GPT-4o 53.3 (overall, %).",
     )
     headline: ClassVar[tuple[str, ...]] = ("both", "basic", "hallucination")
@@ -182,6 +183,29 @@ class VideoHallucer(Benchmark):
             (one.id, entry[half]["predict"], {})
             for half, one in zip(_HALVES, _questions(part, entry), strict=True)
         ]
+
+    def answers_in(self, folder: Path) -> Iterable[tuple[str, str | None, str]] | None:
+        """The official programs' output folder: `<part>_<model>.json` for each part."""
+        wanted = PARTS if self.part == "all" else (self.part,)
+        files = {part: sorted(folder.glob(f"{part}_*.json*")) for part in wanted}
+        twice = next((found for found in files.values() if len(found) > 1), None)
+        if twice:
+            raise BadInput(
+                f"{str(folder)!r} has {twice[0].name} and {twice[1].name}. Give a folder with one model's files."
+            )
+        return (
+            self._told({part: found[0] for part, found in files.items() if found})
+            if any(files.values())
+            else None
+        )
+
+    def _told(self, files: Mapping[str, Path]) -> Iterator[tuple[str, str | None, str]]:
+        for part, path in files.items():
+            for row in read_entries(path):
+                pieces = guarded(row, replace(self, part=part))  # type: ignore[arg-type]
+                if pieces is None:
+                    raise BadInput(f"{row.where} is no pair: it has no basic and hallucination. {self.get}")
+                yield from ((id, text, row.where) for id, text, _ in pieces)
 
     def warnings(self, rows: Sequence[Row]) -> Sequence[str]:
         """Which parts are missing, and the short temporal part."""

@@ -4,11 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny_data
 from places import data_roots
 
 from vlmtools.benchmarks._answers_file import read_answers
 from vlmtools.benchmarks.base import Said, load_benchmark, score_answers
-from vlmtools.evaluate.scoring import items
+from vlmtools.benchmarks.videohallucer import VideoHallucer
+from vlmtools.errors import BadInput
+from vlmtools.evaluate.scoring import Scoring, items, score_file
 from vlmtools.scoring import videohallucer as rules
 
 
@@ -89,3 +92,31 @@ def test_a_file_of_one_part_is_read_in_the_official_layout(tmp_path: Path) -> No
     assert (
         strict.values(score_answers(strict, samples, read_answers(path, strict, samples).said))["both"] == 0
     )
+
+
+def test_the_official_programs_folder_is_scored_as_a_whole(tmp_path: Path) -> None:
+    made = tiny_data.tiny("videohallucer", tmp_path / "data")
+    other = [{**pair, "type": "semantic"} for pair in made.answers]
+    place = tmp_path / "data" / "semantic_detail"
+    place.mkdir()
+    (place / "semantic_detail.json").write_text(json.dumps(other))
+    (tmp_path / "out").mkdir()
+    wrong = [{**pair, "hallucination": {**pair["hallucination"], "predict": "Yes"}} for pair in other]
+    (tmp_path / "out" / "obj_rel_mine.json").write_text(json.dumps(made.answers))
+    (tmp_path / "out" / "semantic_mine.json").write_text(json.dumps(wrong))
+    found = score_file(tmp_path / "out", VideoHallucer(), tmp_path / "data", setting=Scoring(n_boot=2))
+    assert found.n == 16
+    assert (found.metrics["both/obj_rel"].value, found.metrics["both/semantic"].value) == (1, 0)
+    assert found.metrics["both"].value == 0.5
+
+
+def test_a_folder_of_two_models_is_refused_and_a_broken_file_named(tmp_path: Path) -> None:
+    made = tiny_data.tiny("videohallucer", tmp_path / "data")
+    (tmp_path / "out").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "out" / f"obj_rel_{name}.json").write_text('[{"basic": {}}]')
+    with pytest.raises(BadInput, match="one model's files"):
+        score_file(tmp_path / "out", VideoHallucer(), made.data)
+    (tmp_path / "out" / "obj_rel_b.json").unlink()
+    with pytest.raises(BadInput, match=r"obj_rel_a\.json', row 1"):
+        score_file(tmp_path / "out", VideoHallucer(), made.data)

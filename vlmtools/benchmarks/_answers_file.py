@@ -73,7 +73,7 @@ def _lacks_ids(benchmark: Benchmark, rows: Sequence[Row]) -> bool:
     return (
         bool(benchmark.question_field)
         and not any(name in rows[0].fields for name in benchmark.id_fields)
-        and _guarded(rows[0], benchmark) is None
+        and guarded(rows[0], benchmark) is None
     )
 
 
@@ -113,7 +113,7 @@ def _check_question(row: Row, sample: Sample, benchmark: Benchmark) -> None:
 
 
 def _pieces(row: Row, benchmark: Benchmark, id_field: str | None, text_field: str | None) -> Iterator[_Piece]:
-    unpacked = None if id_field is not None else _guarded(row, benchmark)
+    unpacked = None if id_field is not None else guarded(row, benchmark)
     if unpacked is not None:
         yield from unpacked
         return
@@ -128,7 +128,16 @@ def _pieces(row: Row, benchmark: Benchmark, id_field: str | None, text_field: st
     yield id, _text(row, answer), _others(row, named, answer)
 
 
-def _guarded(row: Row, benchmark: Benchmark) -> Sequence[_Piece] | None:
+def guarded(row: Row, benchmark: Benchmark) -> Sequence[_Piece] | None:
+    """What a benchmark's `unpack` finds in a row; whatever is wrong with the row is named by file and line.
+
+    Args:
+        row: An entry of an answer file.
+        benchmark: Knows the official layout.
+
+    Raises:
+        BadInput: The entry is not of the layout.
+    """
     try:
         unpacked = benchmark.unpack(row.fields)
         if unpacked is None:
@@ -220,7 +229,7 @@ def _matched(
 
 
 def _of_folder(
-    listed: Iterable[tuple[str, str, str]], samples: Mapping[str, Sample], path: Path
+    listed: Iterable[tuple[str, str | None, str]], samples: Mapping[str, Sample], path: Path
 ) -> AnswersFile:
     found: dict[str, tuple[Row, str | None, Mapping[str, Json]]] = {}
     for id, text, where in listed:

@@ -195,7 +195,7 @@ class Benchmark(ABC):
         """
         return None
 
-    def answers_in(self, folder: Path) -> Iterable[tuple[str, str, str]] | None:
+    def answers_in(self, folder: Path) -> Iterable[tuple[str, str | None, str]] | None:
         """(id, answer, where it stands) of official answers that come as a folder of files; None for any other folder.
 
         Args:
