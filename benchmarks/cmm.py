@@ -19,7 +19,7 @@ class Cmm(Benchmark):
     """Questions about objects and events that are seen or heard, or that one input only suggests.
 
     `perception` (PA) is the share of questions with the answer yes that are answered so, `resistance` (HR) the same of
-    no, `accuracy` over all; each also per subcategory.
+    no, `accuracy` over all; each also per subcategory, and per granularity and subcategory (`object-level/…`).
 
     Reference: arXiv:2410.12787, section 4.
 
@@ -36,7 +36,7 @@ class Cmm(Benchmark):
     }
     reference: ClassVar[str] = "arXiv:2410.12787"
     checked: ClassVar[str] = (
-        "The official program's overall numbers on twenty files of made-up answers: equal in all printed digits. Real "
+        "The official program's numbers on twenty files of made-up answers: equal in all printed digits. Real "
         "models' answers were not tried."
     )
     licence: ClassVar[str] = (
@@ -81,7 +81,8 @@ class Cmm(Benchmark):
         gold, strict = str(sample.reference), self.protocol == "strict"
         right = is_right(said.text, gold, strict)
         read = next((word for word in ("yes", "no") if is_right(said.text, word, strict)), None)
-        kind = str(sample.extra["sub_category"])
+        kind, level = str(sample.extra["sub_category"]), str(sample.extra["granularity"])
+        parts = [part for part in (kind, f"{level}/{kind}") if kind and not part.startswith("/")]
         counted = {f"n_{gold}": 1.0, f"right_{gold}": float(right)}
         return Row(
             sample.id,
@@ -89,7 +90,7 @@ class Cmm(Benchmark):
             parsed=read,
             label=gold,
             correct=right,
-            numbers={**counted, **{f"{name}/{kind}": value for name, value in counted.items() if kind},
+            numbers={**counted, **{f"{name}/{part}": value for name, value in counted.items() for part in parts},
                      "unread": float(read is None)},
             cluster=sample.video or sample.audio or "",
             detail={name: sample.extra[name] for name in ("sub_category", "granularity", "modality", "question")},
