@@ -112,6 +112,12 @@ def test_the_picture_is_well_formed_and_holds_each_method_once_per_column() -> N
     assert len([one for one in found.iter() if one.get("class") == "line chance"]) == 4
 
 
+def test_settings_stand_below_the_name_so_that_neither_is_cut_off() -> None:
+    found = ET.fromstring(small_multiples([column()], ["hiprune:fill=diverse"]))
+    shown = {one.text: float(one.get("y", "")) for one in found.iter("{http://www.w3.org/2000/svg}text")}
+    assert shown["fill=diverse"] > shown["hiprune"]
+
+
 def test_a_curve_runs_from_few_tokens_on_the_left_to_the_unpruned_model() -> None:
     found = ET.fromstring(small_multiples([column()], ["grid"]))
     line = next(one.get("d", "") for one in found.iter() if one.get("class") == "line mine")

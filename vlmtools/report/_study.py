@@ -70,13 +70,10 @@ def small_multiples(columns: Sequence[Column], methods: Sequence[str], words: Wo
         methods: From top to bottom.
         words: What stands around the panels.
     """
-    width = LEFT + len(columns) * (WIDTH + GAP) + 6
+    width = max(LEFT + len(columns) * (WIDTH + GAP) + 6, LEFT + 750)  # the legend needs this much
     height = TOP + len(methods) * (HEIGHT + 12) + 34
     body = [piece for i, column in enumerate(columns) for piece in _column(column, methods, i)]
-    names = [
-        tag("text", name, x=LEFT - 34, y=_top(row) + HEIGHT / 2 + 4, text_anchor="end", class_="name")
-        for row, name in enumerate(methods)
-    ]
+    names = [piece for row, name in enumerate(methods) for piece in _name(name, _top(row) + HEIGHT / 2 + 4)]
     below = tag("text", words.below, x=LEFT, y=height - 6)
     return str(
         tag(
@@ -94,6 +91,15 @@ def small_multiples(columns: Sequence[Column], methods: Sequence[str], words: Wo
             height=height,
         )
     )
+
+
+def _name(method: str, middle: float) -> list[Markup]:
+    """The method's name; settings after a colon stand below it."""
+    name, _, settings = method.partition(":")
+    said = [tag("text", name, x=LEFT - 34, y=middle, text_anchor="end", class_="name")]
+    if settings:
+        said.append(tag("text", settings, x=LEFT - 34, y=middle + 15, text_anchor="end"))
+    return said
 
 
 def _legend(words: Words) -> list[Markup]:
