@@ -34,7 +34,7 @@ from vlmtools.store.files import write_whole
 from vlmtools.types import Answers, Sample
 
 METHODS = ("em", "uniform")
-METRICS = ("interval width ↓", "rank error ↓", "Spearman with CHAIR_i ↑")
+METRICS = ("interval width ↓", "rank error ↓", "Spearman, truth ↑")
 LEAST_FOR_EM = 3
 
 
@@ -192,16 +192,15 @@ def columns(label: str, rows: Sequence[tuple[str, int, float, list[Outcome]]]) -
     found = []
     for m, metric in enumerate(METRICS):
         curves: dict[str, list[Point]] = {}
-        whole = 0.0
+        wholes: dict[str, float] = {}
         for method, size, share, outcomes in rows:
             each = [values(one)[m] for one in outcomes]
             if size:
                 curves.setdefault(method, []).append((share, float(np.mean(each)), min(each), max(each)))
-            elif method == METHODS[0]:
-                whole = each[0]
-        found.append(
-            Column(label, metric, whole, curves={name: tuple(points) for name, points in curves.items()})
-        )
+            else:
+                wholes[method] = each[0]
+        drawn = {name: tuple(points) for name, points in curves.items()}
+        found.append(Column(label, metric, wholes[METHODS[0]], curves=drawn, wholes=wholes))
     return found
 
 
@@ -242,7 +241,7 @@ def main() -> None:
             "Interval width, rank error and agreement with the truth, by share of votes used",
             "mean over deals, with the range",
             "",
-            "every vote (em)",
+            "every vote",
             "share of the votes used",
         )
         asked.svg.write_text(small_multiples(shown, METHODS, words), encoding="utf-8")

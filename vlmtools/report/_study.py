@@ -32,6 +32,7 @@ class Column:
         model: Its name.
         metric: In words.
         whole: Value with everything kept.
+        wholes: Method → its own value with everything kept, where methods differ in that.
         chance: The baseline that is drawn behind every method; empty for none.
         curves: Method → its points.
     """
@@ -41,6 +42,7 @@ class Column:
     whole: float = 0.0
     chance: tuple[Point, ...] = ()
     curves: Mapping[str, tuple[Point, ...]] = field(default_factory=dict)
+    wholes: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -96,9 +98,9 @@ def small_multiples(columns: Sequence[Column], methods: Sequence[str], words: Wo
 def _name(method: str, middle: float) -> list[Markup]:
     """The method's name; settings after a colon stand below it."""
     name, _, settings = method.partition(":")
-    said = [tag("text", name, x=LEFT - 34, y=middle, text_anchor="end", class_="name")]
+    said = [tag("text", name, x=LEFT - 42, y=middle, text_anchor="end", class_="name")]
     if settings:
-        said.append(tag("text", settings, x=LEFT - 34, y=middle + 15, text_anchor="end"))
+        said.append(tag("text", settings, x=LEFT - 42, y=middle + 15, text_anchor="end"))
     return said
 
 
@@ -128,7 +130,9 @@ def _top(row: int) -> float:
 def _column(column: Column, methods: Sequence[str], number: int) -> list[Markup]:
     left = LEFT + number * (WIDTH + GAP)
     known = [point for curve in (column.chance, *column.curves.values()) for point in curve]
-    scale = axis([column.whole, *(end for point in known for end in point[1:])], most=5)
+    scale = axis(
+        [column.whole, *column.wholes.values(), *(end for point in known for end in point[1:])], most=5
+    )
     least = min((point[0] for point in known), default=0.5)
     heads = [
         tag("text", column.model, x=left, y=TOP - 34),
@@ -137,7 +141,7 @@ def _column(column: Column, methods: Sequence[str], number: int) -> list[Markup]
     panels = [
         piece
         for row, name in enumerate(methods)
-        for piece in _panel(column, column.curves.get(name, ()), scale, least, (left, _top(row)))
+        for piece in _panel(column, name, scale, least, (left, _top(row)))
     ]
     shares = sorted({point[0] for point in known} | {1.0})
     bottom = _top(len(methods) - 1) + HEIGHT + 13
@@ -162,14 +166,15 @@ def _x(share: float, least: float) -> float:
 
 
 def _panel(
-    column: Column, curve: Sequence[Point], scale: Axis, least: float, corner: tuple[float, float]
+    column: Column, method: str, scale: Axis, least: float, corner: tuple[float, float]
 ) -> list[Markup]:
+    curve, kept = column.curves.get(method, ()), column.wholes.get(method, column.whole)
     left, top = corner
 
     def at(share: float, value: float) -> tuple[float, float]:
         return left + _x(share, least), scale.at(value, top + HEIGHT - 4, top + 4)
 
-    level = at(1.0, column.whole)[1]
+    level = at(1.0, kept)[1]
     frame = tag("rect", x=left, y=top, width=WIDTH, height=HEIGHT, class_="frame")
     grid = []
     for tick in scale.ticks:
@@ -177,7 +182,7 @@ def _panel(
         grid.append(tag("line", x1=left, x2=left + WIDTH, y1=y, y2=y, class_="grid"))
         grid.append(tag("text", scale.label(tick), x=left - 4, y=y + 4, text_anchor="end", class_="tick"))
     whole = tag("line", x1=left, x2=left + WIDTH, y1=level, y2=level, class_="whole")
-    end: Point = (1.0, column.whole, column.whole, column.whole)
+    end: Point = (1.0, kept, kept, kept)
     drawn = [
         piece
         for kind, points in (("chance", column.chance), ("mine", curve))
