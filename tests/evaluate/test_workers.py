@@ -241,3 +241,21 @@ def test_eval_with_workers_writes_what_one_process_writes(tmp_path: Path) -> Non
     assert two == told("--out", str(tmp_path / "one"))
     shares = [(tmp_path / "two" / "workers" / f"{n}-of-2" / "answers.jsonl") for n in range(2)]
     assert [len(path.read_text().splitlines()) for path in shares] == [11, 10]
+
+
+@pytest.mark.parametrize(
+    ("n", "given", "local", "taken"),
+    [(4, None, 1, "1"), (2, "4,6", 3, "6"), (1, None, 1, None), (0, None, 1, None)],
+)
+def test_each_worker_of_a_machine_sees_the_gpu_of_its_own_number(
+    monkeypatch: pytest.MonkeyPatch, n: int, given: str | None, local: int, taken: str | None
+) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: n)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if given is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+    Worker(local, 8, local).take_device()
+    assert os.environ.get("CUDA_VISIBLE_DEVICES") == taken
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
