@@ -24,13 +24,14 @@ SPEED = """
 ## Speed
 
 `python benchmarks/speed/backbones.py --tiny --record scripts/backbones_study/speed.json`: each tiny model beside a
-plain one of transformers with about as many parameters, on one CPU core. The two take turns; the ratio is the median
-over rounds of the plain model's time over ours, so 2.0 is twice as fast as the plain one. Peak memory is what lives
-at once in a forward pass, beside weights and images. Sizes like these say little about full ones.
+plain one of transformers with about as many parameters, on one CPU core of a machine that was busy with other work. The
+two take turns, which makes the ratio fairer than the images per second; it is the median over rounds of the plain
+model's time over ours, so 2.0 is twice as fast as the plain one. Peak memory is what lives at once in a forward pass,
+beside weights and images. Sizes like these say little about full ones.
 """
 AUTHORS = """
-The authors' own programs, full size, the same arguments and size of images, with today's timm where they import an
-old one (1.0: as fast as theirs; CUDA kernels of theirs do not run here and were not timed):
+The authors' own programs (`--against`, 15 rounds), full size, the same arguments and images, with today's timm where
+they import an old one. A ratio of 1.0 is as fast as theirs; CUDA kernels of theirs do not run here and were not timed:
 """
 EYES = """
 ## As the eyes of a language model
