@@ -107,9 +107,13 @@ def _share(accuracy: float) -> str:
 
 def _timed(row: Mapping[str, Any]) -> tuple[str, ...]:
     return (
-        row["name"], row["beside"].removesuffix("Model"), f"{row['n_params']:,}", f"{row['per_second']:,.0f}",
+        row["name"], row["beside"].removesuffix("Model"), f"{row['n_params']:,}", _rate(row["per_second"]),
         f"{row['ratio']:.2f}", f"{row['peak_mib']:.1f}", f"{row['other_mib']:.1f}",
     )  # fmt: skip
+
+
+def _rate(per_second: float) -> str:
+    return f"{per_second:.1f}" if per_second < 100 else f"{per_second:,.0f}"
 
 
 def _table(heads: Sequence[str], rows: Any) -> str:

@@ -18,7 +18,7 @@ def test_plain_models_and_the_authors_own_are_shown_apart():
     }  # fmt: skip
     text = backbones_results.speed([row, {**row, "name": "smt_t", "beside": "SMT", "ratio": 0.9}])
     ours, theirs = text.split(backbones_results.AUTHORS)
-    assert "| smt | Swin | 10 | 2 | 1.50 |" in ours and "| smt_t | SMT | 10 | 2 | 0.90 |" in theirs
+    assert "| smt | Swin | 10 | 2.0 | 1.50 |" in ours and "| smt_t | SMT | 10 | 2.0 | 0.90 |" in theirs
 
 
 def test_what_was_not_recorded_is_not_shown(tmp_path, monkeypatch):
