@@ -20,8 +20,10 @@ pyramid = backbones.create("smt_t", features_only=True, out_indices=(1, 3))  # m
 ```
 
 No weights are bundled or fetched. Files of the authors are read under the authors' names of weights; what does not fit
-is listed by name. `scripts/build_vlm.py` puts any of them in front of a language model; `scripts/backbones_learn.py`
-trains small ones for a few minutes to show that they learn; `benchmarks/speed/backbones.py` times them.
+is listed by name. `scripts/build_vlm.py` puts any of them in front of a language model; `scripts/backbones_as_eyes.py`
+teaches small ones to be the tower of a bundled model (its results are shown below where they were recorded);
+`scripts/backbones_learn.py` trains small ones for a few minutes to show that they learn; `scripts/train_dual_stream.py`
+is the Brain-Score recipe for CrossViT; `benchmarks/speed/backbones.py` times them.
 
 Parameters and FLOPs are counted without computing anything (`scripts/count_backbones.py`): FLOPs of one image at the
 variant's size, a multiplication and an addition counted as two, matrix products, convolutions and attention only.

@@ -8,7 +8,8 @@ scikit-learn are used. Every picture is turned by 0, 90, 180 or 270 degrees at r
 after one step of the fast gradient sign attack from a random start, and only that (arXiv:2001.03994). The authors'
 settings are the defaults: attack 2/255 with a step of 2.5/255, Adam at 8e-5, 6 epochs, batches of 64 (arXiv:2203.06649;
 they publish a mean Brain-Score of 0.442 for the pretrained model and of 0.488 for the one trained so). They also crop
-and mirror at random. It was tried on digits only; Brain-Score itself is measured elsewhere.
+and mirror at random. Here it was only seen to run: two epochs of digits on a small model, too few to learn them. No
+accuracy and no Brain-Score of a model trained with it is known to us.
 
 The same line goes on after the last whole epoch. Expected: one line per epoch with the loss and the share of test
 pictures named rightly: upright, turned, attacked.
