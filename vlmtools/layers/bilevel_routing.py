@@ -116,8 +116,11 @@ class BiLevelRoutingAttention(nn.Module):
     def _attend(self, queries: Tensor, taken: Tensor) -> Tensor:
         q = _heads(queries.flatten(2, 3), self.n_heads)
         k, v = (_heads(one, self.n_heads) for one in (taken[..., : self.qk_dim], taken[..., self.qk_dim :]))
-        seen = F.scaled_dot_product_attention(q, k, v, scale=self.scale)
-        return seen.transpose(2, 3).flatten(3)
+        # fused kernels take four axes: every region is a batch entry of its own
+        seen = F.scaled_dot_product_attention(
+            q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), scale=self.scale
+        )
+        return seen.unflatten(0, q.shape[:2]).transpose(2, 3).flatten(3)
 
 
 def _heads(tokens: Tensor, n_heads: int) -> Tensor:
