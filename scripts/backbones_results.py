@@ -24,7 +24,7 @@ SPEED = """
 ## Speed
 
 `python benchmarks/speed/backbones.py --tiny --record scripts/backbones_study/speed.json`: each tiny model beside a
-plain one of transformers with about as many parameters, on one CPU core of a machine that was busy with other work. The
+plain one of transformers with about as many parameters, on one CPU core of a machine that did nothing else. The
 two take turns, which makes the ratio fairer than the images per second; it is the median over rounds of the plain
 model's time over ours, so 2.0 is twice as fast as the plain one. Peak memory is what lives at once in a forward pass,
 beside weights and images. Sizes like these say little about full ones.
