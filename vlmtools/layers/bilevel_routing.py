@@ -120,7 +120,7 @@ class BiLevelRoutingAttention(nn.Module):
         seen = F.scaled_dot_product_attention(
             q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), scale=self.scale
         )
-        return seen.unflatten(0, q.shape[:2]).transpose(2, 3).flatten(3)
+        return seen.reshape(*q.shape[:2], *seen.shape[1:]).transpose(2, 3).flatten(3)
 
 
 def _heads(tokens: Tensor, n_heads: int) -> Tensor:
