@@ -1,4 +1,4 @@
-"""Parts of CrossViT: patches of two kinds, and stages whose class tokens visit the other branch."""
+"""Parts of CrossViT: patches by convolutions, and stages whose class tokens visit the other branch."""
 
 from collections.abc import Sequence
 
@@ -9,29 +9,6 @@ from torch.nn import functional as F
 from vlmtools.backbones._vit import Block
 from vlmtools.errors import BadInput
 from vlmtools.layers.drop_path import DropPath
-
-
-class Patches(nn.Module):
-    """Patches by one convolution.
-
-    Args:
-        in_chans: Channels of the images.
-        dim: Channels of a token.
-        patch: Side of a patch.
-    """
-
-    def __init__(self, in_chans: int, dim: int, patch: int) -> None:
-        super().__init__()
-        self.proj = nn.Conv2d(in_chans, dim, patch, patch)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """A map of tokens.
-
-        Args:
-            x: Images.
-        """
-        out: Tensor = self.proj(x)
-        return out
 
 
 class ConvPatches(nn.Module):

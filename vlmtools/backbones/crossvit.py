@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vlmtools.backbones._checkpoint import Rule
-from vlmtools.backbones._crossvit import ConvPatches, Patches, Stage
+from vlmtools.backbones._crossvit import ConvPatches, Stage
 from vlmtools.backbones._init import small_normal
-from vlmtools.backbones._vit import to_map
+from vlmtools.backbones._vit import PatchEmbed, to_map
 from vlmtools.backbones.base import Backbone, Variant, linear_head, sized
 from vlmtools.errors import BadInput
 
@@ -122,7 +122,7 @@ class CrossViT(Backbone):
         self.dims, self.num_features = list(embed_dim), sum(embed_dim)
         self.img_size = [img_size] * len(self.dims) if isinstance(img_size, int) else list(img_size)
         self.grids = [side // patch for side, patch in zip(self.img_size, patch_size, strict=True)]
-        stem = ConvPatches if multi_conv else Patches
+        stem = ConvPatches if multi_conv else PatchEmbed
         self.patch_embed = nn.ModuleList(
             stem(in_chans, dim, patch) for dim, patch in zip(self.dims, patch_size, strict=True)
         )
