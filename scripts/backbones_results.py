@@ -36,7 +36,7 @@ they import an old one. A ratio of 1.0 is as fast as theirs; CUDA kernels of the
 EYES = """
 ## As the eyes of a language model
 
-`python scripts/backbones_as_eyes.py --backbones smt:level=1,litv2:level=1 --steps 500`, and with `smt:level=1` alone for
+`python scripts/backbones_as_eyes.py --backbones smt:level=1,litv2:level=1 --steps 500`, and `smt:level=1` alone for
 2,200 steps: tiny backbones in the place of the tower of `reference:clean`, with a fresh connector, taught to give the
 tokens that its own tower gives; the language model stays as it is. Questions are yes-or-no, half about absent things;
 95 % intervals over scenes. Five hundred steps are too few for the language model to see anything.
