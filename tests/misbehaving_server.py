@@ -103,6 +103,7 @@ class _Handler(BaseHTTPRequestHandler):
     trouble: Callable[[int, dict[str, Any]], Trouble]
     delay_s: float
     over: threading.Event
+    counted: bool = False
 
     def log_message(self, *_args: Any) -> None:
         pass
@@ -117,11 +118,17 @@ class _Handler(BaseHTTPRequestHandler):
             self.log.times.append(time.monotonic())
             self.log.in_flight += 1
             self.log.peak = max(self.log.peak, self.log.in_flight)
+            self.counted = True
         try:
             self._answer(self.trouble(number, body), body)
         finally:
-            with self.log.lock:
-                self.log.in_flight -= 1
+            self._leave()
+
+    def _leave(self) -> None:
+        """The call is over; once per call."""
+        with self.log.lock:
+            self.log.in_flight -= self.counted
+            self.counted = False
 
     def _answer(self, trouble: Trouble, body: dict[str, Any]) -> None:
         if trouble is not None:
@@ -129,6 +136,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if self.delay_s:
             self.over.wait(self.delay_s)
+        self._leave()  # before the client can have read the answer and begun its next call
         self._send(200, json.dumps(completion(body)).encode())
 
     def _misbehave(self, trouble: str, body: dict[str, Any]) -> None:
