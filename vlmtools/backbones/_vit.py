@@ -124,6 +124,19 @@ class PatchEmbed(nn.Module):
         return out
 
 
+def with_class_token(patches: Tensor, cls_token: Tensor, positions: Tensor) -> Tensor:
+    """(batch, 1 + height * width, dim): the class token and the patches of a map, with their positions.
+
+    Args:
+        patches: Map of patches, channels first.
+        cls_token: (1, 1, dim).
+        positions: (1, 1 + places, dim), of the class token first; resized to the map.
+    """
+    size = (int(patches.shape[-2]), int(patches.shape[-1]))
+    tokens = torch.cat([cls_token.expand(len(patches), -1, -1), patches.flatten(2).transpose(1, 2)], dim=1)
+    return tokens + resized_positions(positions, size)
+
+
 class TokenBackbone(Backbone):
     """A backbone whose features are tokens, class token first.
 

@@ -95,12 +95,7 @@ class ConvShareViT(_vit.TokenBackbone):
         Args:
             x: Images.
         """
-        patches = self.patch_embed(x)
-        size = (int(patches.shape[-2]), int(patches.shape[-1]))
-        tokens = torch.cat(
-            [self.cls_token.expand(x.shape[0], -1, -1), patches.flatten(2).transpose(1, 2)], dim=1
-        )
-        return tokens + _vit.resized_positions(self.pos_embed, size)
+        return _vit.with_class_token(self.patch_embed(x), self.cls_token, self.pos_embed)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Normalised tokens.
