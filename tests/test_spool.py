@@ -1,0 +1,71 @@
+"""Spools: the same as a dict and a list, in memory and in a file."""
+
+import pickle
+from collections.abc import Iterator
+
+import pytest
+
+from vlmtools.store.spool import Spool, SpoolList
+from vlmtools.types import Json
+
+
+def _up(value: tuple[int, str]) -> Json:
+    return list(value)
+
+
+def _down(key: str, value: Json) -> tuple[int, str]:
+    return value[0], value[1]
+
+
+def _alone(value: Json) -> tuple[int, str]:
+    return value[0], value[1]
+
+
+ODD = ("", "a", "ä\u2028", "\ud800", "key with 'quotes' and \0", "B" * 500)
+
+
+@pytest.mark.parametrize("most", [1_000, 3, 0])
+def test_a_spool_is_an_ordered_mapping(most: int) -> None:
+    wanted = {key: (number, key) for number, key in enumerate(ODD)}
+    spool = Spool(_up, _down, wanted.items(), most)
+    assert spool == wanted and list(spool) == list(ODD) and len(spool) == len(ODD)
+    spool["a"] = wanted["a"] = (99, "again")
+    assert list(spool.items()) == list(wanted.items()) and len(spool) == len(ODD)
+    assert spool.setdefault("a", (1, "")) == (99, "again") and spool.setdefault("new", (7, "")) == (7, "")
+    assert "new" in spool and "none" not in spool
+    with pytest.raises(KeyError):
+        spool["none"]
+    assert pickle.loads(pickle.dumps(spool)) == spool  # noqa: S301
+
+
+@pytest.mark.parametrize("most", [1_000_000, 10])
+def test_entries_may_be_added_and_read_while_others_are_gone_through(most: int) -> None:
+    spool = Spool(_up, _down, ((f"{n}", (n, "")) for n in range(2_500)), most)
+    seen = []
+    for number, key in enumerate(list(spool) if most > 10 else spool):
+        if number == 5:
+            spool["2500"] = (2_500, "")
+        seen.append(spool[key][0])
+    assert seen == list(range(2_500 if most > 10 else 2_501))
+
+
+@pytest.mark.parametrize("most", [10_000, 7])
+def test_a_spooled_list_is_a_list(most: int) -> None:
+    wanted = [(n, key) for n in range(700) for key in ODD]
+    spooled = SpoolList(_up, _alone, iter(wanted), most)
+    assert len(spooled) == len(wanted) and list(spooled) == wanted
+    assert spooled[0] == wanted[0] and spooled[-1] == wanted[-1] and spooled[1_234] == wanted[1_234]
+    for part in (slice(5, 9), slice(None, 3), slice(None, None, 1_000), slice(4_000, 9_999), slice(3, 1)):
+        assert list(spooled[part]) == wanted[part]
+    assert list(spooled.stretch(990, 2_050)) == wanted[990:2_050]
+    with pytest.raises(IndexError):
+        spooled[len(wanted)]
+    assert list(pickle.loads(pickle.dumps(spooled))) == wanted  # noqa: S301
+
+
+def test_two_readers_do_not_disturb_each_other() -> None:
+    spooled = SpoolList(_up, _alone, ((n, "") for n in range(3_000)), 10)
+    one: Iterator[tuple[int, str]] = iter(spooled)
+    assert [next(one)[0] for _ in range(3)] == [0, 1, 2]
+    assert [a for a, _ in spooled] == list(range(3_000))
+    assert next(one)[0] == 3

@@ -1,0 +1,232 @@
+"""More than fits in memory, for the time of a run: an ordered mapping and a list that move to a temporary file."""
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, Generic, TypeVar, overload
+
+from vlmtools.types import Json
+
+T = TypeVar("T")
+
+MOST = 10_000
+"""Entries kept in memory; with more, all of them move to a file."""
+_CACHE_KIB = 4096
+_ROWS = 1000
+
+
+class _File:
+    """A table of an SQLite file that has no name and is gone when it is closed (SQLITE_TMPDIR or TMPDIR say where)."""
+
+    def __init__(self) -> None:
+        self.db = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        self.db.execute("PRAGMA journal_mode=OFF")
+        self.db.execute("PRAGMA synchronous=OFF")
+        self.db.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
+        self.db.execute("CREATE TABLE entry (place INTEGER PRIMARY KEY, key BLOB UNIQUE, value TEXT)")
+        self.db.execute("BEGIN")
+
+    def rows(self, column: str) -> Iterator[Any]:
+        """One column in order, taken a thousand at a time, so that entries may be added meanwhile."""
+        last = 0
+        while found := self.db.execute(
+            f"SELECT place, {column} FROM entry WHERE place > ? ORDER BY place LIMIT {_ROWS}",
+            (last,),
+        ).fetchall():
+            last = found[-1][0]
+            yield from (row[1] for row in found)
+
+
+class Spool(Mapping[str, T], Generic[T]):
+    """An ordered mapping that holds any number of entries: few in memory, many in a temporary file.
+
+    Entries keep the place at which their key was first set. Values come back as `decode` makes them anew: change one by
+    setting it again. Not for several threads at once. A copy in another process is a mapping in memory.
+
+    Args:
+        encode: A value as JSON can hold it.
+        decode: The value again.
+        entries: To begin with.
+        most: Entries kept in memory.
+    """
+
+    def __init__(
+        self,
+        encode: Callable[[T], Json],
+        decode: Callable[[str, Json], T],
+        entries: Iterable[tuple[str, T]] = (),
+        most: int = MOST,
+    ) -> None:
+        self._encode, self._decode, self._most = encode, decode, most
+        self._few: dict[str, T] = {}
+        self._file: _File | None = None
+        self._n = 0
+        for key, value in entries:
+            self[key] = value
+
+    def __setitem__(self, key: str, value: T) -> None:
+        """Set, or set again, an entry."""
+        if self._file is None:
+            self._few[key] = value
+            if len(self._few) > self._most:
+                self._move()
+            return
+        self._n += self._put(self._file, key, value)
+
+    def __getitem__(self, key: str) -> T:
+        """The entry's value.
+
+        Raises:
+            KeyError: There is none.
+        """
+        if self._file is None:
+            return self._few[key]
+        row = self._file.db.execute("SELECT value FROM entry WHERE key = ?", (_bytes(key),)).fetchone()
+        if row is None:
+            raise KeyError(key)
+        return self._decode(key, json.loads(row[0]))
+
+    def __contains__(self, key: object) -> bool:
+        """Whether there is such an entry."""
+        if self._file is None or not isinstance(key, str):
+            return key in self._few
+        row = self._file.db.execute("SELECT 1 FROM entry WHERE key = ?", (_bytes(key),)).fetchone()
+        return row is not None
+
+    def __iter__(self) -> Iterator[str]:
+        """The keys in order."""
+        if self._file is None:
+            return iter(self._few)
+        return (_text(key) for key in self._file.rows("key"))
+
+    def __len__(self) -> int:
+        """Number of entries."""
+        return len(self._few) if self._file is None else self._n
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """As a mapping in memory, for another process."""
+        return Spool, (self._encode, self._decode, list(self.items()), 2**62)
+
+    def setdefault(self, key: str, value: T) -> T:
+        """The entry's value, which is `value` from now on if there is none yet."""
+        if key in self:
+            return self[key]
+        self[key] = value
+        return value
+
+    def _move(self) -> None:
+        file = _File()
+        self._n = sum(self._put(file, key, value) for key, value in self._few.items())
+        self._file, self._few = file, {}
+
+    def _put(self, file: _File, key: str, value: T) -> bool:
+        """Whether it is a new entry."""
+        said, raw = json.dumps(self._encode(value)), _bytes(key)
+        before = file.db.total_changes
+        file.db.execute("INSERT OR IGNORE INTO entry (key, value) VALUES (?, ?)", (raw, said))
+        if file.db.total_changes > before:
+            return True
+        file.db.execute("UPDATE entry SET value = ? WHERE key = ?", (said, raw))
+        return False
+
+
+class SpoolList(Sequence[T], Generic[T]):
+    """A list to append to that holds any number of entries.
+
+    Args:
+        encode: A value as JSON can hold it.
+        decode: The value again.
+        entries: To begin with.
+        most: Entries kept in memory.
+    """
+
+    def __init__(
+        self,
+        encode: Callable[[T], Json],
+        decode: Callable[[Json], T],
+        entries: Iterable[T] = (),
+        most: int = MOST,
+    ) -> None:
+        self._encode, self._decode, self._most = encode, decode, most
+        self._few: list[T] = []
+        self._file: _File | None = None
+        self._n = 0
+        for value in entries:
+            self.append(value)
+
+    def append(self, value: T) -> None:
+        """Add an entry at the end."""
+        if self._file is None:
+            self._few.append(value)
+            if len(self._few) > self._most:
+                self._move()
+            return
+        self._put(self._file, value)
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Sequence[T]": ...
+    def __getitem__(self, index: int | slice) -> "T | Sequence[T]":
+        """One entry, or a list of some."""
+        if isinstance(index, slice):
+            start, stop, step = index.indices(len(self))
+            if step == 1:
+                return SpoolList(self._encode, self._decode, self.stretch(start, stop), self._most)
+            return [self[place] for place in range(start, stop, step)]
+        place = range(len(self))[index]
+        if self._file is None:
+            return self._few[place]
+        row = self._file.db.execute("SELECT value FROM entry WHERE place = ?", (place + 1,)).fetchone()
+        return self._decode(json.loads(row[0]))
+
+    def __iter__(self) -> Iterator[T]:
+        """The entries in order."""
+        if self._file is None:
+            return iter(self._few)
+        return (self._decode(json.loads(said)) for said in self._file.rows("value"))
+
+    def __len__(self) -> int:
+        """Number of entries."""
+        return len(self._few) if self._file is None else self._n
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """As a list in memory, for another process."""
+        return SpoolList, (self._encode, self._decode, list(self), 2**62)
+
+    def stretch(self, start: int, stop: int) -> Iterator[T]:
+        """The entries from `start` to before `stop`, in order, without counting up to the first.
+
+        Args:
+            start: Place of the first, from 0.
+            stop: One past the last.
+        """
+        if self._file is None:
+            yield from islice(self._few, start, stop)
+            return
+        for first in range(start, stop, _ROWS):
+            last = min(stop, first + _ROWS)
+            found = self._file.db.execute(
+                "SELECT value FROM entry WHERE place > ? AND place <= ? ORDER BY place", (first, last)
+            ).fetchall()
+            yield from (self._decode(json.loads(row[0])) for row in found)
+
+    def _move(self) -> None:
+        self._file = _File()
+        for value in self._few:
+            self._put(self._file, value)
+        self._few = []
+
+    def _put(self, file: _File, value: T) -> None:
+        self._n += 1
+        said = json.dumps(self._encode(value))
+        file.db.execute("INSERT INTO entry (place, value) VALUES (?, ?)", (self._n, said))
+
+
+def _bytes(key: str) -> bytes:
+    return key.encode("utf-8", "surrogatepass")
+
+
+def _text(raw: Any) -> str:
+    return str(raw, "utf-8", "surrogatepass")
