@@ -51,19 +51,23 @@ def _log_odds_ratios(
     objects = table.kind >= 0
     makes = table.mentions[objects] > 0
     asked = ~np.isnan(table.support[objects]) | makes
+    weight = table.weight[objects]
     size = makes.shape[1]
     ratio, error = np.zeros((size, size)), np.full((size, size), np.inf)
     for a in range(size):
         for b in range(a):
             both = asked[:, a] & asked[:, b]
             others = makes.sum(axis=1) - makes[:, a] - makes[:, b]
-            found = _stratified(makes[both, a], makes[both, b], others[both])
+            found = _stratified(makes[both, a], makes[both, b], others[both], weight[both])
             ratio[a, b], error[a, b] = ratio[b, a], error[b, a] = found
     return ratio, error
 
 
 def _stratified(
-    a: Bool[np.ndarray, "claim"], b: Bool[np.ndarray, "claim"], others: Float[np.ndarray, "claim"]
+    a: Bool[np.ndarray, "claim"],
+    b: Bool[np.ndarray, "claim"],
+    others: Float[np.ndarray, "claim"],
+    weight: Float[np.ndarray, "claim"],
 ) -> tuple[float, float]:
     """Mantel-Haenszel log odds ratio and a rough standard error, at most 1: exact copies hardly ever differ.
 
@@ -72,10 +76,10 @@ def _stratified(
     above = below = 0.0
     for stratum in np.unique(others[others > 0]):
         inside = others == stratum
-        x, y = a[inside], b[inside]
-        size = len(x) + 2.0
-        above += ((x & y).sum() + 0.5) * ((~x & ~y).sum() + 0.5) / size
-        below += ((x & ~y).sum() + 0.5) * ((~x & y).sum() + 0.5) / size
+        x, y, n = a[inside], b[inside], weight[inside]
+        size = n.sum() + 2.0
+        above += (n[x & y].sum() + 0.5) * (n[~x & ~y].sum() + 0.5) / size
+        below += (n[x & ~y].sum() + 0.5) * (n[~x & y].sum() + 0.5) / size
     if above < _FEWEST:
         return 0.0, float("inf")
     return float(np.log(above / below)), float(min(np.sqrt(0.5 / above + 0.5 / below), 1.0))

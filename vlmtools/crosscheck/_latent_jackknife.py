@@ -7,12 +7,14 @@ by H⁻¹ F(θ; w), with H = -∂F/∂θ taken once, at the estimate: the infini
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from vlmtools.crosscheck._latent_em import Problem, State, sigmoid
-from vlmtools.crosscheck._latent_patterns import Patterns, mention_counts
+from vlmtools.crosscheck._latent_merged import per_item, summed
+from vlmtools.crosscheck._latent_patterns import Patterns
 from vlmtools.crosscheck._latent_sentences import SentenceBelief
-from vlmtools.crosscheck.table import ClaimTable
+from vlmtools.crosscheck.table import ClaimParts, ClaimTable
+from vlmtools.stats.resample import Counts
 
 _STEP = 1e-4
 _FARTHEST = 2.0
@@ -22,48 +24,62 @@ Vector = Float[np.ndarray, "parameter"]
 
 
 def moved_rates(
-    table: ClaimTable, found: Patterns, problem: Problem, state: State, drawn: Float[np.ndarray, "boot item"]
+    claims: ClaimParts, found: Patterns, problem: Problem, state: State, counts: Counts
 ) -> Float[np.ndarray, "boot model"]:
     """Expected share of false mentions in every resample, to first order; NaN where a model says nothing.
 
     Args:
-        table: The claims.
+        claims: The claims.
         found: Their patterns.
         problem: The same, prepared.
         state: The estimate in which every item counts once.
-        drawn: How often each item was drawn in each resample.
+        counts: How often each item was drawn in each resample.
     """
     at = np.concatenate([state.sees[0], state.invents[0]])
-    moves = _moves(table, found, problem, at, drawn)
-    true = _true(problem, at)[found.of_claim]
+    true, rows, size = _true(problem, at), _equations(problem, at), problem.n_models
+
+    def columns(table: ClaimTable, place: Int[np.ndarray, "claim"]) -> Float[np.ndarray, "item column"]:
+        false = table.mentions * (1.0 - true[place])[:, None]
+        return per_item(table, np.concatenate([rows[place], false, table.mentions], axis=1))
+
+    seen, by_model = _once(claims, found, size)
+    sums = summed(claims, found, counts, columns)
+    moves = _moves(problem, at, seen, sums[:, : 2 * size] - seen @ rows)
     slopes = _derivative(lambda vector: _true(problem, vector), at)
-    by_model = mention_counts(table, found, np.ones(table.n_items)).T @ slopes
-    false = drawn @ per_item(table, table.mentions * (1.0 - true)[:, None]) - moves @ by_model.T
-    made = drawn @ per_item(table, table.mentions)
+    false = sums[:, 2 * size : 3 * size] - moves @ (by_model.T @ slopes).T
+    made = sums[:, 3 * size :]
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(np.clip(false / made, 0.0, 1.0))
 
 
-def per_item(
-    table: ClaimTable, values: Float[np.ndarray, "claim column"]
-) -> Float[np.ndarray, "item column"]:
-    """Sums of the claims' values by item."""
-    columns = [np.bincount(table.item, weights=column, minlength=table.n_items) for column in values.T]
-    return np.stack(columns, axis=1)
+def _once(
+    claims: ClaimParts, found: Patterns, size: int
+) -> tuple[Float[np.ndarray, "pattern"], Float[np.ndarray, "pattern model"]]:
+    """How often each pattern occurs, and how often each model makes claims of it."""
+    seen, by_model = np.zeros(found.n_patterns), np.zeros((found.n_patterns, size))
+    for _, part in claims.parts():
+        place = found.places(part)
+        seen += np.bincount(place, weights=part.weight, minlength=found.n_patterns)
+        for model in range(size):
+            by_model[:, model] += np.bincount(
+                place, weights=part.mentions[:, model], minlength=found.n_patterns
+            )
+    return seen, by_model
 
 
 def _moves(
-    table: ClaimTable, found: Patterns, problem: Problem, at: Vector, drawn: Float[np.ndarray, "boot item"]
+    problem: Problem,
+    at: Vector,
+    seen: Float[np.ndarray, "pattern"],
+    more: Float[np.ndarray, "boot parameter"],
 ) -> Float[np.ndarray, "boot parameter"]:
-    seen = np.bincount(found.of_claim, minlength=found.n_patterns)
+    """How far the estimate moves where F is `more` than with every item once."""
 
     def total(vector: Vector) -> Vector:
         return np.asarray(seen @ _equations(problem, vector) + _pull(problem, vector))
 
     bend = -_derivative(total, at)
-    parts = per_item(table, _equations(problem, at)[found.of_claim])
-    moves = (drawn - 1.0) @ parts @ np.linalg.pinv(bend, rcond=1e-10).T
-    return np.asarray(np.clip(moves, -_FARTHEST, _FARTHEST))
+    return np.asarray(np.clip(more @ np.linalg.pinv(bend, rcond=1e-10).T, -_FARTHEST, _FARTHEST))
 
 
 def _true(problem: Problem, vector: Vector) -> Float[np.ndarray, "pattern"]:

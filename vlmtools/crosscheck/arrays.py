@@ -2,15 +2,39 @@
 
 import gzip
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from jaxtyping import Float
 
 from vlmtools.errors import BadInput
 from vlmtools.types import Json
+
+
+class VoteParts(Protocol):
+    """The votes of a run, in memory or somewhere else, a stretch of its items at a time."""
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Models whose answers are scored."""
+        ...
+
+    @property
+    def evidence(self) -> tuple[str, ...]:
+        """Models, or one reference, that speak about those answers."""
+        ...
+
+    @property
+    def n_items(self) -> int:
+        """Number of items."""
+        ...
+
+    def parts(self) -> "Iterator[tuple[int, VoteArrays]]":
+        """(place of its first item, votes) of every stretch, in order; may be asked for again."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -55,14 +79,9 @@ class VoteArrays:
         """Claims of each answer: the largest number any evidence model was asked about."""
         return np.asarray(self.count.max(axis=2, initial=0.0))
 
-    def own(self) -> dict[str, tuple[int, int]]:
-        """Model → (target index, evidence index) of its votes on its own claims, where there are any."""
-        places = {
-            name: (t, self.evidence.index(name))
-            for t, name in enumerate(self.targets)
-            if name in self.evidence
-        }
-        return {name: (t, e) for name, (t, e) in places.items() if self.count[:, t, e].sum() > 0}
+    def parts(self) -> "Iterator[tuple[int, VoteArrays]]":
+        """All items are one stretch."""
+        yield 0, self
 
 
 def from_lists(

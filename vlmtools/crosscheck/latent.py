@@ -3,18 +3,21 @@
 Nothing but the answers is looked at. docs/latent-truth.md derives the model and says where it fails.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from vlmtools.crosscheck._latent_dependence import copies_of
 from vlmtools.crosscheck._latent_em import Problem, Settings, State, logit, sigmoid
 from vlmtools.crosscheck._latent_jackknife import moved_rates
+from vlmtools.crosscheck._latent_merged import merged
 from vlmtools.crosscheck._latent_patterns import Patterns, mention_counts, pattern_counts, patterns
+from vlmtools.crosscheck._latent_refits import rates, refitted_rates
 from vlmtools.crosscheck._latent_sentences import SentenceProblem
-from vlmtools.crosscheck.table import ClaimTable
+from vlmtools.crosscheck.table import ClaimParts, ClaimTable
 from vlmtools.errors import BadInput
+from vlmtools.stats.resample import Counts
 
 _N_NODES = 5
 _MOST_REFITTED = 400_000
@@ -32,13 +35,16 @@ class LatentTruth:
         rate: Expected share of false claims among each model's mentions, repeats counted: an estimate of CHAIR_i.
         sensitivity: Probability that a model mentions (supports) a candidate that is true.
         false_mention: Probability that a model mentions (supports) a candidate that is false.
-        prior: Estimated share of the items that show each kind of thing, 0 to 1.
+        prior: Estimated share of the items that show each kind of thing, 0 to 1; empty where kinds have no names.
         trust: Weight of each model as a witness where all are heard; below 1 where another one says nearly the same.
         copies: How far each model is a copy of each other one, 0 to 1.
         log_likelihood: Log-likelihood of the claims at the estimate.
         n_iter: EM steps taken.
         converged: Whether the steps had become negligible.
         identified: False with fewer than three models that share items: the ranking then rests on the prior alone.
+        found: Patterns of the claims.
+        state: The parameters.
+        settings: What was assumed.
     """
 
     p_true: Float[np.ndarray, "claim"]
@@ -52,8 +58,18 @@ class LatentTruth:
     n_iter: int
     converged: bool
     identified: bool
+    found: Patterns
     state: State
     settings: Settings
+
+    def true(self, part: ClaimTable) -> Float[np.ndarray, "claim"]:
+        """Probability that each claim is true, of some of the claims the estimate was made from.
+
+        Args:
+            part: These claims.
+        """
+        problem = _problem(self.found, self.copies, self.settings)
+        return np.asarray(problem.believe(self.state).true[0][self.found.places(part)])
 
 
 def fit(
@@ -93,7 +109,7 @@ def fit(
     found = patterns(table)
     copies = copies_of(table) if discount_copies else np.eye(len(table.models))
     problem = _problem(found, copies, settings)
-    seen = pattern_counts(found, table.item, weights[None])
+    seen = pattern_counts(found, table, weights[None])
     state = _start(len(table.models)) if init is None else init.state
     state, steps, converged = _climb(problem, state, seen, n_iter)
     sentences = isinstance(problem, SentenceProblem)
@@ -101,7 +117,7 @@ def fit(
     per_claim = p_true[found.of_claim]
     return LatentTruth(
         p_true=per_claim,
-        rate=_rates(p_true[None], mention_counts(table, found, weights)[None], state)[0],
+        rate=rates(p_true[None], mention_counts(table, found, weights)[None], state)[0],
         sensitivity=_marginal(state.sees[0], settings),
         false_mention=_marginal(state.invents[0], settings) if sentences else sigmoid(state.invents[0]),
         prior=_shares(table, per_claim, weights),
@@ -111,16 +127,49 @@ def fit(
         n_iter=steps,
         converged=converged,
         identified=_identified(found),
+        found=found,
         state=state,
         settings=settings,
     )
 
 
+def fit_parts(claims: ClaimParts) -> LatentTruth:
+    """The same for any number of claims: those that the model cannot tell apart are counted, not kept.
+
+    `p_true` has one entry for each row of the merged claims; `true` gives that of the claims themselves.
+
+    Args:
+        claims: All claims, a stretch of items at a time.
+    """
+    once, scales = merged(claims)
+    result = fit(once)
+    return replace(result, found=replace(result.found, scales=scales))
+
+
+def rates_without_each(claims: ClaimParts, result: LatentTruth) -> list[Float[np.ndarray, "model"]]:
+    """The rates when each model in turn falls silent: the others are estimated without it, it keeps its own.
+
+    Graded support is read on the scales that all claims show. Empty with fewer than three models.
+
+    Args:
+        claims: All claims.
+        result: The estimate from all of them.
+    """
+    size = len(claims.models)
+    if size < 3:
+        return []
+    once, _ = merged(claims)
+    found = []
+    for silent in range(size):
+        others = [model for model in range(size) if model != silent]
+        without = result.rate.copy()
+        without[others] = fit(once.take(others)).rate
+        found.append(without)
+    return found
+
+
 def bootstrap_rates(
-    table: ClaimTable,
-    result: LatentTruth,
-    counts: Int[np.ndarray, "boot item"],
-    n_iter: int = 100,
+    claims: ClaimParts, result: LatentTruth, counts: Counts, n_iter: int = 100
 ) -> Float[np.ndarray, "boot model"]:
     """The rates in every resample of the items.
 
@@ -129,42 +178,17 @@ def bootstrap_rates(
     does where graded support counts as a vote.
 
     Args:
-        table: The claims `result` was estimated from.
+        claims: The claims `result` was estimated from.
         result: The estimate on all items.
         counts: How often each item was drawn in each resample.
         n_iter: EM steps per resample, at least 1.
     """
-    drawn = np.asarray(counts, dtype=float)
-    found = patterns(table)
+    found, n_boot = result.found, counts.shape[0]
     problem = _problem(found, result.copies, result.settings)
-    if found.n_patterns * len(drawn) > _MOST_REFITTED or isinstance(problem, SentenceProblem):
-        moved = moved_rates(table, found, problem, result.state, drawn)
+    if found.n_patterns * n_boot > _MOST_REFITTED or isinstance(problem, SentenceProblem):
+        moved = moved_rates(claims, found, problem, result.state, counts)
         return np.where(np.isnan(moved), result.rate, moved)
-    block = max(1, int(1e7 / max(1, found.n_patterns * (_N_NODES + len(table.models)))))
-    parts = [
-        _refitted(table, found, problem, result, drawn[first : first + block], n_iter)
-        for first in range(0, len(drawn), block)
-    ]
-    return np.concatenate(parts) if parts else np.zeros((0, len(table.models)))
-
-
-def _refitted(
-    table: ClaimTable,
-    found: Patterns,
-    problem: Problem,
-    result: LatentTruth,
-    drawn: Float[np.ndarray, "boot item"],
-    n_iter: int,
-) -> Float[np.ndarray, "boot model"]:
-    seen = pattern_counts(found, table.item, drawn)
-    each = (len(drawn), 1)
-    start = result.state
-    state = State(np.tile(start.sees, each), np.tile(start.invents, each))
-    for _ in range(n_iter):
-        state = problem.step(state, seen)
-    p_true = problem.believe(state).true[:, : found.n_patterns]
-    made = np.stack([mention_counts(table, found, row) for row in drawn])
-    return _rates(p_true, made, state)
+    return refitted_rates(claims, found, problem, result.state, counts, n_iter)
 
 
 def _settings(present: float, spread: float, pooling: float) -> Settings:
@@ -229,20 +253,12 @@ def _marginal(level: Float[np.ndarray, "model"], settings: Settings) -> Float[np
     return np.asarray(chance @ settings.node_weights)
 
 
-def _rates(
-    p_true: Float[np.ndarray, "boot pattern"], made: Float[np.ndarray, "boot pattern model"], state: State
-) -> Float[np.ndarray, "boot model"]:
-    """Expected share of false mentions; a model that says nothing gets what its parameters predict."""
-    total = made.sum(axis=1)
-    false = ((1.0 - p_true)[:, :, None] * made).sum(axis=1)
-    predicted = sigmoid(state.invents) / (sigmoid(state.invents) + sigmoid(state.sees))
-    return np.asarray(np.where(total > 0, false / np.where(total > 0, total, 1.0), predicted))
-
-
 def _shares(
     table: ClaimTable, p_true: Float[np.ndarray, "claim"], weights: Float[np.ndarray, "item"]
 ) -> Float[np.ndarray, "kind"]:
     objects = table.kind >= 0
+    if not table.kinds:
+        return np.zeros(0)
     shown = np.bincount(
         table.kind[objects], weights=(p_true * weights[table.item])[objects], minlength=len(table.kinds)
     )

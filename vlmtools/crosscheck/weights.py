@@ -6,8 +6,10 @@ from typing import Literal, get_args
 import numpy as np
 from jaxtyping import Bool, Float
 
-from vlmtools.crosscheck.arrays import VoteArrays
+from vlmtools.crosscheck.arrays import VoteParts
+from vlmtools.crosscheck.sums import VoteSums, vote_sums
 from vlmtools.errors import BadInput, UnknownName, suggest
+from vlmtools.stats.resample import Counts
 
 Weights = Literal["uniform", "softmax", "loo"]
 Average = Literal["micro", "macro"]
@@ -51,14 +53,14 @@ SELF = Scheme(include_self="always", evidence=())
 
 
 def weights(
-    arrays: VoteArrays, scheme: Scheme = EQUAL, counts: Float[np.ndarray, "boot item"] | None = None
+    votes: VoteParts, scheme: Scheme = EQUAL, counts: Counts | None = None
 ) -> Float[np.ndarray, "boot target evidence"]:
     """Weight of each evidence model for each target; every row sums to 1.
 
     A pair that shares no item gets weight 0 and the rest is normalised over what is there.
 
     Args:
-        arrays: The votes.
+        votes: The votes.
         scheme: How to weight.
         counts: How often each item was drawn in each resample; None is the data as they are (one resample).
             `uniform` weights do not depend on it and come back with a `boot` axis of length 1.
@@ -68,62 +70,81 @@ def weights(
             claims, or `loo` with evidence models whose answers nobody judged.
         UnknownName: An evidence model or a setting that does not exist.
     """
+    once = vote_sums(votes)
+    return weights_of(
+        once, once if counts is None or scheme.weights == "uniform" else vote_sums(votes, counts), scheme
+    )
+
+
+def weights_of(
+    once: VoteSums, resampled: VoteSums, scheme: Scheme = EQUAL
+) -> Float[np.ndarray, "boot target evidence"]:
+    """The same from sums that are known already.
+
+    Args:
+        once: Sums over the items as they are.
+        resampled: Sums in each resample, or `once` again.
+        scheme: How to weight.
+    """
     _check(scheme)
-    allowed = judges(arrays, scheme)
+    allowed = judges(once, scheme)
     if scheme.weights == "uniform":
         raw = allowed[None].astype(float)
     else:
-        drawn = np.ones((1, arrays.n_items)) if counts is None else np.asarray(counts, dtype=float)
         distrust = _self_distrust if scheme.weights == "softmax" else _loo_distrust
-        raw = _softmax(distrust(arrays, allowed, drawn), allowed, scheme.beta)
+        raw = _softmax(distrust(once, resampled, allowed), allowed, scheme.beta)
     return np.asarray(raw / raw.sum(axis=2, keepdims=True))
 
 
-def judges(arrays: VoteArrays, scheme: Scheme = EQUAL) -> Bool[np.ndarray, "target evidence"]:
+def judges(once: VoteSums, scheme: Scheme = EQUAL) -> Bool[np.ndarray, "target evidence"]:
     """Which evidence models speak about each target, N(m), as far as there are votes.
+
+    Args:
+        once: Sums over the items as they are.
+        scheme: Who is asked.
 
     Raises:
         UnknownName: An evidence model that does not exist.
         BadInput: A target that nobody speaks about.
     """
-    chosen = arrays.evidence if scheme.evidence is None else scheme.evidence
-    for name in set(chosen) - set(arrays.evidence):
-        raise UnknownName(f"There is no evidence model {name!r}.{suggest(name, arrays.evidence)}")
-    listed = np.isin(arrays.evidence, chosen) if chosen else np.zeros(len(arrays.evidence), dtype=bool)
-    same = np.array(arrays.targets, dtype=object)[:, None] == np.array(arrays.evidence, dtype=object)[None, :]
+    chosen = once.evidence if scheme.evidence is None else scheme.evidence
+    for name in set(chosen) - set(once.evidence):
+        raise UnknownName(f"There is no evidence model {name!r}.{suggest(name, once.evidence)}")
+    listed = np.isin(once.evidence, chosen) if chosen else np.zeros(len(once.evidence), dtype=bool)
+    same = np.array(once.targets, dtype=object)[:, None] == np.array(once.evidence, dtype=object)[None, :]
     allowed = np.broadcast_to(listed, same.shape).copy()
     if scheme.include_self == "never":
         allowed &= ~same
     elif scheme.include_self == "always":
         allowed |= same
-    allowed &= arrays.count.sum(axis=0) > 0
-    _check_everyone_is_judged(arrays, scheme, allowed)
+    allowed &= once.count[0] > 0
+    _check_everyone_is_judged(once, scheme, allowed)
     return allowed
 
 
-def self_inconsistency(
-    arrays: VoteArrays, counts: Float[np.ndarray, "boot item"] | None = None
-) -> Float[np.ndarray, "boot evidence"]:
+def self_inconsistency(once: VoteSums, resampled: VoteSums) -> Float[np.ndarray, "boot evidence"]:
     """U_n: mean inconsistency of each evidence model with its own samples, over all its claims.
 
     NaN where there are no such votes. In a resample that draws none of a model's items its value on all items
     stands in.
+
+    Args:
+        once: Sums over the items as they are.
+        resampled: Sums in each resample.
     """
-    drawn = np.ones((1, arrays.n_items)) if counts is None else np.asarray(counts, dtype=float)
-    result = np.full((drawn.shape[0], len(arrays.evidence)), np.nan)
-    for target, evidence in arrays.own().values():
-        total, count = arrays.total[:, target, evidence], arrays.count[:, target, evidence]
-        seen = drawn @ count
-        overall = np.full(len(seen), total.sum() / count.sum())
-        result[:, evidence] = np.divide(drawn @ total, seen, out=overall, where=seen > 0)
+    result = np.full((len(resampled.total), len(once.evidence)), np.nan)
+    for target, evidence in once.own().values():
+        total, count = resampled.total[:, target, evidence], resampled.count[:, target, evidence]
+        overall = once.total[0, target, evidence] / once.count[0, target, evidence]
+        result[:, evidence] = np.divide(total, count, out=np.full(len(count), overall), where=count > 0)
     return result
 
 
 def _self_distrust(
-    arrays: VoteArrays, allowed: Bool[np.ndarray, "target evidence"], drawn: Float[np.ndarray, "boot item"]
+    once: VoteSums, resampled: VoteSums, allowed: Bool[np.ndarray, "target evidence"]
 ) -> Float[np.ndarray, "boot target evidence"]:
-    own = self_inconsistency(arrays, drawn)
-    silent = [arrays.evidence[e] for e in np.flatnonzero(allowed.any(axis=0) & np.isnan(own).any(axis=0))]
+    own = self_inconsistency(once, resampled)
+    silent = [once.evidence[e] for e in np.flatnonzero(allowed.any(axis=0) & np.isnan(own).any(axis=0))]
     if silent:
         raise BadInput(
             f"Weights 'softmax' need each evidence model's votes on its own answers; {', '.join(silent)} "
@@ -133,27 +154,24 @@ def _self_distrust(
 
 
 def _loo_distrust(
-    arrays: VoteArrays, allowed: Bool[np.ndarray, "target evidence"], drawn: Float[np.ndarray, "boot item"]
+    once: VoteSums, resampled: VoteSums, allowed: Bool[np.ndarray, "target evidence"]
 ) -> Float[np.ndarray, "boot target evidence"]:
     """[b, m, n]: mean over evidence models k other than m and n of the inconsistency of n's claims with k."""
     missing = [
-        arrays.evidence[e]
-        for e in np.flatnonzero(allowed.any(axis=0))
-        if arrays.evidence[e] not in arrays.targets
+        once.evidence[e] for e in np.flatnonzero(allowed.any(axis=0)) if once.evidence[e] not in once.targets
     ]
     if missing:
         raise BadInput(
             f"Weights 'loo' need the others' votes on each evidence model's answers; there are none on "
             f"{', '.join(missing)}. Add its answers, leave it out of the evidence, or use --weights uniform."
         )
-    row = np.array([arrays.targets.index(name) if name in arrays.targets else 0 for name in arrays.evidence])
+    row = np.array([once.targets.index(name) if name in once.targets else 0 for name in once.evidence])
     used = np.asarray(allowed.any(axis=0))
-    apart = _names_differ(arrays.evidence, arrays.evidence) & used[None, :]
-    summed = np.einsum("bi,ink->bnk", drawn, arrays.total[:, row], optimize=True)
-    counted = np.einsum("bi,ink->bnk", drawn, arrays.count[:, row], optimize=True)
+    apart = _names_differ(once.evidence, once.evidence) & used[None, :]
+    summed, counted = resampled.total[:, row], resampled.count[:, row]
     there = (counted > 0) & apart
     inconsistency = np.divide(summed, counted, out=np.zeros_like(summed), where=there)
-    not_target = _names_differ(arrays.targets, arrays.evidence).astype(float)
+    not_target = _names_differ(once.targets, once.evidence).astype(float)
     n_left = np.einsum("bnk,mk->bmn", there.astype(float), not_target, optimize=True)
     distrust = np.einsum("bnk,mk->bmn", inconsistency, not_target, optimize=True)
     return _filled(np.divide(distrust, n_left, out=np.full_like(distrust, np.nan), where=n_left > 0.5))
@@ -194,12 +212,12 @@ def _check(scheme: Scheme) -> None:
 
 
 def _check_everyone_is_judged(
-    arrays: VoteArrays, scheme: Scheme, allowed: Bool[np.ndarray, "target evidence"]
+    once: VoteSums, scheme: Scheme, allowed: Bool[np.ndarray, "target evidence"]
 ) -> None:
-    alone = [arrays.targets[t] for t in np.flatnonzero(~allowed.any(axis=1))]
+    alone = [once.targets[t] for t in np.flatnonzero(~allowed.any(axis=1))]
     if not alone:
         return
-    listed = ", ".join(arrays.evidence if scheme.evidence is None else scheme.evidence) or "none"
+    listed = ", ".join(once.evidence if scheme.evidence is None else scheme.evidence) or "none"
     raise BadInput(
         f"Nobody judges {', '.join(alone)}: the evidence models are {listed}, include_self is "
         f"{scheme.include_self!r}, and no other votes exist. Add another model's answers to the same items."

@@ -1,6 +1,8 @@
 """Draw items with replacement, and turn what was computed in each draw into an interval."""
 
 from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -9,6 +11,84 @@ from vlmtools.errors import BadInput
 
 N_BOOT = 2000
 """Resamples drawn unless the user says otherwise: enough for two digits of a 95 % interval."""
+
+
+WINDOW = 4096
+"""Items whose draws are made together: beyond, `Resamples` draws window by window."""
+
+
+class Counts(Protocol):
+    """How often each item was drawn in each resample: an array [boot, item], or `Resamples` for very many items."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(resamples, items)."""
+        ...
+
+    def __getitem__(self, index: Any, /) -> Any:
+        """The columns of a stretch of items, with `[:, start:stop]`."""
+        ...
+
+
+class Resamples:
+    """Draws of any number of items, made when a stretch of items is looked at and not kept.
+
+    Up to 4,096 items these are the draws of `item_counts`. With more, every resample first says how many of its draws
+    fall into each window of 4,096 items (a multinomial), then which: the same distribution, drawn in an order that lets
+    the items be gone through once.
+
+    Args:
+        n_items: Number of items, at least 1.
+        n_boot: Number of resamples, at least 1.
+        seed: Seed of the generators.
+    """
+
+    def __init__(self, n_items: int, n_boot: int = N_BOOT, seed: int = 0) -> None:
+        _must_draw(n_items, n_boot)
+        self.shape = (n_boot, n_items)
+        self._seed = seed
+        self._window = lru_cache(maxsize=1)(self._draw)
+        self._split: Int[np.ndarray, "boot window"] | None = None
+
+    def __getitem__(self, index: tuple[slice, slice]) -> Int[np.ndarray, "boot item"]:
+        """Draws of a stretch of items: `resamples[:, start:stop]`."""
+        rows, columns = index
+        start, stop, _ = columns.indices(self.shape[1])
+        windows = range(start // WINDOW, -(-max(stop, start + 1) // WINDOW))
+        found = np.concatenate([self._window(window) for window in windows], axis=1)
+        offset = windows[0] * WINDOW
+        return np.asarray(found[rows, start - offset : stop - offset])
+
+    def _draw(self, window: int) -> Int[np.ndarray, "boot item"]:
+        n_boot, n_items = self.shape
+        if n_items <= WINDOW:
+            return _draws(n_items, n_boot, self._seed).astype(np.int32)
+        size = min(WINDOW, n_items - window * WINDOW)
+        n_draws = self._draws_in()[:, window]
+        places = np.random.default_rng((self._seed, 1, window)).integers(0, size, size=int(n_draws.sum()))
+        cells = places + np.repeat(np.arange(n_boot) * size, n_draws)
+        return np.bincount(cells, minlength=n_boot * size).reshape(n_boot, size).astype(np.int32)
+
+    def _draws_in(self) -> Int[np.ndarray, "boot window"]:
+        if self._split is None:
+            n_boot, n_items = self.shape
+            sizes = np.diff(np.append(np.arange(0, n_items, WINDOW), n_items))
+            random = np.random.default_rng((self._seed, 0))
+            self._split = random.multinomial(n_items, sizes / n_items, size=n_boot)
+        return self._split
+
+
+def drawn(counts: Counts | None, start: int, stop: int) -> Float[np.ndarray, "boot item"]:
+    """How often the items from `start` to before `stop` were drawn.
+
+    Args:
+        counts: Of all items; None is one resample with each item once.
+        start: Place of the first item.
+        stop: One past the last.
+    """
+    if counts is None:
+        return np.ones((1, stop - start))
+    return np.asarray(counts[:, start:stop], dtype=float)
 
 
 def item_counts(
@@ -28,8 +108,7 @@ def item_counts(
     Raises:
         BadInput: No items, no resamples, or a wrong number of labels.
     """
-    if n_items < 1 or n_boot < 1:
-        raise BadInput(f"Asked for {n_boot} resamples of {n_items} items; both must be at least 1.")
+    _must_draw(n_items, n_boot)
     if clusters is None:
         return _draws(n_items, n_boot, seed)
     if len(clusters) != n_items:
@@ -93,6 +172,11 @@ def bca(
     low, high = (float(ndtr(bias + z / (1 - bend * z))) for z in shifted)
     found = np.quantile(samples, [low, high])
     return float(found[0]), float(found[1])
+
+
+def _must_draw(n_items: int, n_boot: int) -> None:
+    if n_items < 1 or n_boot < 1:
+        raise BadInput(f"Asked for {n_boot} resamples of {n_items} items; both must be at least 1.")
 
 
 def _draws(n_items: int, n_boot: int, seed: int) -> Int[np.ndarray, "boot item"]:
