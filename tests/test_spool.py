@@ -38,6 +38,30 @@ def test_a_spool_is_an_ordered_mapping(most: int) -> None:
     assert pickle.loads(pickle.dumps(spool)) == spool  # noqa: S301
 
 
+@pytest.mark.parametrize("most", [10_000, 7])
+def test_pairs_and_stretches_of_a_spool_are_those_of_a_dict(most: int) -> None:
+    wanted = {f"{n}": (n, "") for n in range(2_100)}
+    spool = Spool(_up, _down, wanted.items(), most)
+    assert list(spool.items()) == list(wanted.items()) and ("7", (7, "")) in spool.items()
+    assert list(spool.values()) == list(wanted.values())
+    for start, stop in ((0, None), (0, 3), (998, 2_005), (2_099, 9_999), (5, 5)):
+        assert list(spool.stretch(start, stop)) == list(wanted.items())[start:stop]
+
+
+@pytest.mark.parametrize("most", [10_000, 1])
+def test_an_entry_is_added_once(most: int) -> None:
+    spool = Spool(_up, _down, (), most)
+    assert [spool.add(key, (n, "")) for n, key in enumerate("aabcab")] == [
+        True,
+        False,
+        True,
+        True,
+        False,
+        False,
+    ]
+    assert dict(spool) == {"a": (0, ""), "b": (2, ""), "c": (3, "")} and len(spool) == 3
+
+
 @pytest.mark.parametrize("most", [1_000_000, 10])
 def test_entries_may_be_added_and_read_while_others_are_gone_through(most: int) -> None:
     spool = Spool(_up, _down, ((f"{n}", (n, "")) for n in range(2_500)), most)

@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping, Sequence, ValuesView
 from itertools import islice
 from typing import Any, Generic, TypeVar, overload
 
@@ -29,13 +29,17 @@ class _File:
 
     def rows(self, column: str) -> Iterator[Any]:
         """One column in order, taken a thousand at a time, so that entries may be added meanwhile."""
-        last = 0
+        return (row[1] for row in self.stretch(f"place, {column}", 0, None))
+
+    def stretch(self, columns: str, start: int, stop: int | None) -> Iterator[tuple[Any, ...]]:
+        """Columns, the place first, of the rows from place `start` + 1 to `stop`, or to the last there is."""
+        most = 2**62 if stop is None else stop
         while found := self.db.execute(
-            f"SELECT place, {column} FROM entry WHERE place > ? ORDER BY place LIMIT {_ROWS}",
-            (last,),
+            f"SELECT {columns} FROM entry WHERE place > ? AND place <= ? ORDER BY place LIMIT {_ROWS}",
+            (start, most),
         ).fetchall():
-            last = found[-1][0]
-            yield from (row[1] for row in found)
+            start = found[-1][0]
+            yield from found
 
 
 class Spool(Mapping[str, T], Generic[T]):
@@ -72,7 +76,7 @@ class Spool(Mapping[str, T], Generic[T]):
             if len(self._few) > self._most:
                 self._move()
             return
-        self._n += self._put(self._file, key, value)
+        self._put(self._file, key, value)
 
     def __getitem__(self, key: str) -> T:
         """The entry's value.
@@ -115,20 +119,71 @@ class Spool(Mapping[str, T], Generic[T]):
         self[key] = value
         return value
 
+    def add(self, key: str, value: T) -> bool:
+        """Set the entry unless there is one: whether there was none."""
+        if self._file is not None:
+            return self._insert(self._file, _bytes(key), json.dumps(self._encode(value)))
+        if key in self._few:
+            return False
+        self[key] = value
+        return True
+
+    def items(self) -> ItemsView[str, T]:
+        """Key and value of every entry, in order, read in one go."""
+        return _Pairs(self)
+
+    def values(self) -> ValuesView[T]:
+        """The value of every entry, in order, read in one go."""
+        return _Values(self)
+
+    def stretch(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[str, T]]:
+        """Key and value of the entries from place `start` to before `stop`, in order.
+
+        Args:
+            start: Place of the first, from 0.
+            stop: One past the last; None goes to the end.
+        """
+        if self._file is None:
+            return islice(self._few.items(), start, stop)
+        found = self._file.stretch("place, key, value", start, stop)
+        return ((key, self._decode(key, json.loads(said))) for key, said in _keyed(found))
+
     def _move(self) -> None:
         file = _File()
-        self._n = sum(self._put(file, key, value) for key, value in self._few.items())
+        for key, value in self._few.items():
+            self._put(file, key, value)
         self._file, self._few = file, {}
 
-    def _put(self, file: _File, key: str, value: T) -> bool:
-        """Whether it is a new entry."""
+    def _put(self, file: _File, key: str, value: T) -> None:
         said, raw = json.dumps(self._encode(value)), _bytes(key)
+        if not self._insert(file, raw, said):
+            file.db.execute("UPDATE entry SET value = ? WHERE key = ?", (said, raw))
+
+    def _insert(self, file: _File, raw: bytes, said: str) -> bool:
+        """Whether it is a new entry."""
         before = file.db.total_changes
         file.db.execute("INSERT OR IGNORE INTO entry (key, value) VALUES (?, ?)", (raw, said))
-        if file.db.total_changes > before:
-            return True
-        file.db.execute("UPDATE entry SET value = ? WHERE key = ?", (said, raw))
-        return False
+        new = file.db.total_changes > before
+        self._n += new
+        return new
+
+
+class _Pairs(ItemsView[str, T]):
+    def __init__(self, spool: Spool[T]) -> None:
+        super().__init__(spool)
+        self._spool = spool
+
+    def __iter__(self) -> Iterator[tuple[str, T]]:
+        return self._spool.stretch()
+
+
+class _Values(ValuesView[T]):
+    def __init__(self, spool: Spool[T]) -> None:
+        super().__init__(spool)
+        self._spool = spool
+
+    def __iter__(self) -> Iterator[T]:
+        return (value for _, value in self._spool.stretch())
 
 
 class SpoolList(Sequence[T], Generic[T]):
@@ -205,12 +260,8 @@ class SpoolList(Sequence[T], Generic[T]):
         if self._file is None:
             yield from islice(self._few, start, stop)
             return
-        for first in range(start, stop, _ROWS):
-            last = min(stop, first + _ROWS)
-            found = self._file.db.execute(
-                "SELECT value FROM entry WHERE place > ? AND place <= ? ORDER BY place", (first, last)
-            ).fetchall()
-            yield from (self._decode(json.loads(row[0])) for row in found)
+        for _, said in self._file.stretch("place, value", start, stop):
+            yield self._decode(json.loads(said))
 
     def _move(self) -> None:
         self._file = _File()
@@ -226,6 +277,10 @@ class SpoolList(Sequence[T], Generic[T]):
 
 def _bytes(key: str) -> bytes:
     return key.encode("utf-8", "surrogatepass")
+
+
+def _keyed(rows: Iterator[tuple[Any, ...]]) -> Iterator[tuple[str, str]]:
+    return ((_text(key), said) for _, key, said in rows)
 
 
 def _text(raw: Any) -> str:
