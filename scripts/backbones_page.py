@@ -29,7 +29,9 @@ Parameters and FLOPs are counted without computing anything (`scripts/count_back
 variant's size, a multiplication and an addition counted as two, matrix products, convolutions and attention only.
 "Stated" is what the authors publish, doubled, because they count a multiplication with its addition as one. The two
 agree within 3 % and the rounding; where they do not, a note says why. Top-1 is ImageNet-1k accuracy in percent as the
-authors state it; nobody trained these here.
+authors state it; nobody trained these here. Above each table stands where both were read: a file and its commit, or a
+paper and its table. Parameters stated there are the counted ones, rounded or cut to the digits given, except where that
+line or a note says otherwise.
 """
 TIMM = """
 ## Models of timm
@@ -145,5 +147,7 @@ def _table(architecture: str, rows: Mapping[str, Mapping[str, Any]], about: str)
     first = next(iter(mine.values()))
     notes = sorted({f"* `{name}`: {note}\n" for name, row in mine.items() for note in _notes(row)})
     table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    source = f"Authors: {first['source']}, {first['licence']}.\n"
+    where = next((row["stated_in"] for row in mine.values() if row["stated_in"]), "")
+    read = f" Stated FLOPs and top-1: {where}." if where else ""
+    source = f"Authors: {first['source']}, {first['licence']}.{read}\n"
     return f"\n## {architecture}\n\n{about}\n\n{source}\n{table}" + ("\n" + "".join(notes) if notes else "")

@@ -44,6 +44,7 @@ def facts(architecture: str, cls: type[Backbone], name: str, variant: Variant) -
         "top1": variant.top1,
         "stated_gmac": cls.stated_gmac.get(name),
         "gmac_apart": cls.gmac_apart.get(name, ""),
+        "stated_in": cls.stated_in if name in cls.stated_gmac or variant.top1 is not None else "",
         "checked": checked(architecture, cls),
         "needs": cls.needs,
         "licence": variant.licence,

@@ -1,4 +1,5 @@
 import json
+import re
 from importlib.util import find_spec
 
 import pytest
@@ -70,6 +71,12 @@ def test_flops_are_the_stated_ones_or_the_difference_is_explained():
     apart = {name for name, row in stated.items() if not _close(row["flops"] / 2e9, row["stated_gmac"])}
     assert len(stated) > 60
     assert apart == {name for name, row in stated.items() if row["gmac_apart"]}
+
+
+def test_whoever_repeats_a_number_says_where_it_was_read():
+    repeated = {cls for cls, name, variant in VARIANTS if variant.top1 is not None or name in cls.stated_gmac}
+    assert len(repeated) > 15
+    assert not [cls.__name__ for cls in repeated if not re.search(r"\w+/\w+|arXiv:", cls.stated_in)]
 
 
 def test_every_variant_has_its_flops_counted():

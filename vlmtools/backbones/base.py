@@ -7,7 +7,6 @@ maps = model.forward_intermediates(images, indices=(1, 3), intermediates_only=Tr
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Self
@@ -16,30 +15,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vlmtools.backbones._checkpoint import Loaded, Rule, load_into, read
+from vlmtools.backbones._variant import Variant as Variant
+from vlmtools.backbones._variant import sized as sized
 from vlmtools.errors import BadInput
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One published size of an architecture.
-
-    Args:
-        args: Constructor arguments that make it.
-        params: Parameters of the authors' model with these arguments, exact; None when not known.
-        top1: ImageNet-1k top-1 accuracy in percent as the authors state it; None when not known.
-        size: Side of the training images in pixels.
-        licence: Licence of the authors' repository.
-        source: Repository of the authors, owner/name.
-        note: What else a user should know.
-    """
-
-    args: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
-    params: int | None = None
-    top1: float | None = None
-    size: int = 224
-    licence: str = ""
-    source: str = ""
-    note: str = ""
 
 
 class Backbone(nn.Module, ABC):
@@ -53,6 +31,8 @@ class Backbone(nn.Module, ABC):
     """Published sizes by name; the first is the one that the architecture's own name stands for."""
     stated_gmac: ClassVar[Mapping[str, float]] = MappingProxyType({})
     """Variant → multiplications with addition of one image in units of 10⁹, as the authors state them."""
+    stated_in: ClassVar[str] = ""
+    """Where those numbers and the accuracies of the variants were read; a class that states any says it."""
     gmac_apart: ClassVar[Mapping[str, str]] = MappingProxyType({})
     """Variant → why the counted number is more than 3 % from the stated one."""
     renames: ClassVar[Sequence[Rule]] = ()
@@ -291,16 +271,3 @@ def drop_rates(highest: float, depths: Iterable[int]) -> list[list[float]]:
     depths = list(depths)
     step = highest / max(sum(depths) - 1, 1)
     return [[step * (sum(depths[:stage]) + block) for block in range(n)] for stage, n in enumerate(depths)]
-
-
-def sized(variant: Variant, **facts: Any) -> Variant:
-    """A variant with some facts changed; arguments are merged.
-
-    Args:
-        variant: Where to start.
-        facts: Fields of `Variant`.
-    """
-    from dataclasses import replace
-
-    args = {**variant.args, **facts.pop("args", {})}
-    return replace(variant, args=MappingProxyType(args), **facts)

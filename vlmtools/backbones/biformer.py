@@ -79,6 +79,7 @@ class BiFormer(Backbone):
             ),
         }
     )
+    stated_in = "README.md of rayleizhu/BiFormer at 03715d8"
     stated_gmac = MappingProxyType(
         {"biformer_tiny": 2.2, "biformer_small": 4.5, "biformer_base": 9.8, "biformer_stl": 4.6}
     )

@@ -81,6 +81,7 @@ class CrossFormer(Backbone):
             ),
         }
     )
+    stated_in = "README.md of cheerss/CrossFormer at 7952010"
     stated_gmac = MappingProxyType(
         {
             "crossformer_tiny": 2.9,
@@ -95,8 +96,7 @@ class CrossFormer(Backbone):
     )
     gmac_apart = MappingProxyType(
         {
-            "crossformer_pp_small": "stated as for crossformer_small; the authors' published settings are these, and "
-            "count less"
+            "crossformer_pp_small": "stated as for crossformer_small; the authors' published settings count less"
         }
     )
     renames: ClassVar[Sequence[Rule]] = (

@@ -28,6 +28,7 @@ class DaViT(_timm.TimmBackbone):
             )
         }
     )
+    stated_in = "README.md of dingmyu/davit at 644f911"
     stated_gmac = MappingProxyType({"davit_tiny": 4.5, "davit_small": 8.8, "davit_base": 15.5})
     fixed_size = False
     tiny_sizes = (64, 96)

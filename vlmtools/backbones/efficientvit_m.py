@@ -30,6 +30,7 @@ class EfficientViTM(_timm.TimmBackbone):
             )
         }
     )
+    stated_in = "EfficientViT/classification/README.md of microsoft/Cream at 74fb8c5"
     stated_gmac = MappingProxyType(
         {
             "efficientvit_m0": 0.079,

@@ -53,6 +53,7 @@ class LITv2(Backbone):
             "litv2_base_finetune_384": sized(_B, args={"img_size": 384}, top1=84.7, size=384),
         }
     )
+    stated_in = "classification/README.md of ziplab/LITv2 at 21d8ff3"
     stated_gmac = MappingProxyType(
         {"litv2_small": 3.7, "litv2_medium": 7.5, "litv2_base": 13.2, "litv2_base_finetune_384": 39.7}
     )

@@ -28,6 +28,7 @@ class MaxViT(_timm.TimmBackbone):
             )
         }
     )
+    stated_in = "README.md of google-research/maxvit at 127a2b1"
     stated_gmac = MappingProxyType(
         {
             "maxvit_tiny_tf_224": 5.6,

@@ -103,16 +103,17 @@ class NAT(Backbone):
             "dinat_small": _nat("small", 50_719_681, 83.8, _FAR),
             "dinat_base": _nat("base", 89_769_652, 84.4, _FAR),
             "dinat_large": _nat("large", 200_943_514, 86.6, _FAR, note=_LARGE),
-            "dinat_large_384": sized(
-                _nat("large", 200_943_514, 0, _FAR_384), top1=None, size=384, note=_LARGE
-            ),
+            "dinat_large_384": sized(_nat("large", 200_943_514, 87.4, _FAR_384), size=384, note=_LARGE),
             "dinat_s_tiny": _swin_like(96, 3, 6, 28_288_354, 81.8),
             "dinat_s_small": _swin_like(96, 3, 18, 49_606_258, 83.5),
             "dinat_s_base": _swin_like(128, 4, 18, 87_768_224, 83.8),
-            "dinat_s_large": _swin_like(192, 6, 18, 196_532_476),
-            "dinat_s_large_384": sized(_swin_like(192, 6, 18, 196_532_476, None, _FAR_384), size=384),
+            "dinat_s_large": sized(_swin_like(192, 6, 18, 196_532_476, 86.5), note=_LARGE),
+            "dinat_s_large_384": sized(
+                _swin_like(192, 6, 18, 196_532_476, 87.4, _FAR_384), size=384, note=_LARGE
+            ),
         }
     )
+    stated_in = "NAT.md and DiNAT.md of SHI-Labs/Neighborhood-Attention-Transformer at d334f5b"
     stated_gmac = MappingProxyType(
         {
             "nat_mini": 2.7,

@@ -69,6 +69,7 @@ class OverLoCK(Backbone):
             ),
         }
     )  # fmt: skip
+    stated_in = "README.md of LMMMEng/OverLoCK at 2552ff2"
     stated_gmac = MappingProxyType(
         {"overlock_xt": 2.6, "overlock_t": 5.5, "overlock_s": 9.7, "overlock_b": 16.7}
     )

@@ -61,6 +61,7 @@ class SHViT(Backbone):
             "shvit_s4": _sizes((224, 336, 448), (48, 72, 96), (4, 7, 6), 16_588_484, 79.4, 256),
         }
     )
+    stated_in = "README.md of ysj9909/SHViT at 6a729cc"
     stated_gmac = MappingProxyType(
         {"shvit_s1": 0.241, "shvit_s2": 0.366, "shvit_s3": 0.601, "shvit_s4": 0.986}
     )

@@ -65,6 +65,10 @@ class SMT(Backbone):
             ),
         }
     )
+    stated_in = (
+        "README.md of AFeng-x/SMT at 00bbe22 (which says 21 million parameters of smt_s; the authors' program has as "
+        "many as are counted here)"
+    )
     stated_gmac = MappingProxyType({"smt_t": 2.4, "smt_s": 4.7, "smt_b": 7.7, "smt_l": 17.6})
     renames: ClassVar[Sequence[Rule]] = (
         (r"^(patch_embed|block|norm)(\d)\.", lambda m: f"stages.{int(m[2]) - 1}.{m[1]}."),

@@ -7,6 +7,7 @@ from vlmtools.backbones import _timm
 from vlmtools.backbones._timm import variant
 
 _SOURCE, _LICENCE = "microsoft/Swin-Transformer", "MIT"
+_LARGE = "top-1 after training on ImageNet-22k"
 
 
 class Swin(_timm.TimmBackbone):
@@ -21,13 +22,14 @@ class Swin(_timm.TimmBackbone):
         {
             one.args["model"]: one
             for one in (
-                variant("swin_tiny_patch4_window7_224", 28_288_354, 81.3, _SOURCE, _LICENCE),
-                variant("swin_small_patch4_window7_224", 49_606_258, 83.0, _SOURCE, _LICENCE),
+                variant("swin_tiny_patch4_window7_224", 28_288_354, 81.2, _SOURCE, _LICENCE),
+                variant("swin_small_patch4_window7_224", 49_606_258, 83.2, _SOURCE, _LICENCE),
                 variant("swin_base_patch4_window7_224", 87_768_224, 83.5, _SOURCE, _LICENCE),
-                variant("swin_large_patch4_window7_224", 196_532_476, None, _SOURCE, _LICENCE),
+                variant("swin_large_patch4_window7_224", 196_532_476, 86.3, _SOURCE, _LICENCE, note=_LARGE),
             )
         }
     )
+    stated_in = "README.md of microsoft/Swin-Transformer at 005e8ef"
     stated_gmac = MappingProxyType(
         {
             "swin_tiny_patch4_window7_224": 4.5,

@@ -72,6 +72,7 @@ class TransNeXt(Backbone):
             ),
         }
     )
+    stated_in = "README.md of DaiShiResearch/TransNeXt at 2000243"
     stated_gmac = MappingProxyType(
         {
             "transnext_micro": 2.7,
