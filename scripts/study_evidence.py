@@ -20,11 +20,13 @@ from pathlib import Path
 import numpy as np
 from study_latent_truth import correlation, groups, ranked, read_captions
 
-from vlmtools.crosscheck.collect import Stored
-from vlmtools.crosscheck.estimate import Book, by_latent_truth, by_votes
+from vlmtools.crosscheck.book import Book
+from vlmtools.crosscheck.estimate import by_latent_truth, by_votes
 from vlmtools.crosscheck.judges.base import Claim
 from vlmtools.crosscheck.judges.objects import Objects
+from vlmtools.crosscheck.pages import Pages
 from vlmtools.crosscheck.panels import n_pairs, n_panels_of, together
+from vlmtools.crosscheck.told import Stored
 from vlmtools.crosscheck.voting import Subject, Votes, cross_calls
 from vlmtools.crosscheck.weights import Scheme
 from vlmtools.report._study import Column, Point, Words, small_multiples
@@ -133,7 +135,9 @@ def outcome(book: Book, method: str, counts: np.ndarray, whole: np.ndarray, trut
         truth: CHAIR_i.
     """
     found = (
-        by_latent_truth(book, True, Scheme(), counts) if method == "em" else by_votes(book, Scheme(), counts)
+        by_latent_truth(Pages.of([book], "shared"), Scheme(), counts)
+        if method == "em"
+        else by_votes(Pages.of([book]), Scheme(), counts)
     )
     low, high = np.quantile(found.boot, (0.025, 0.975), axis=0)
     return Outcome(
@@ -167,9 +171,9 @@ def studied(
     for method in METHODS:
         scheme = Scheme()
         every = (
-            by_latent_truth(one.book, True, scheme, counts[:1])
+            by_latent_truth(Pages.of([one.book], "shared"), scheme, counts[:1])
             if method == "em"
-            else by_votes(one.book, scheme, counts[:1])
+            else by_votes(Pages.of([one.book]), scheme, counts[:1])
         ).score
         for size in (0, *reversed(sizes(n, method))):
             outcomes = []

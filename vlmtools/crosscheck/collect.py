@@ -1,16 +1,18 @@
 """Stage one of a crosscheck: every answer that is not stored yet is asked for, stored, and read back by model."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from itertools import islice
+from dataclasses import asdict, dataclass, field
+from itertools import groupby, islice
 from typing import Protocol, TypeVar
 
+from vlmtools.crosscheck.told import Told
 from vlmtools.engine.answering import Answering, Keyed
 from vlmtools.engine.base import Engine, Failed
 from vlmtools.engine.local import Local
 from vlmtools.responders.recorded import Recorded
 from vlmtools.store import Store, call_key, media_hash
-from vlmtools.types import Answers, Decoding, Json, Reply, Request, Responder, Sample
+from vlmtools.store.spool import SpoolList
+from vlmtools.types import Decoding, Json, Reply, Request, Responder, Sample
 
 T = TypeVar("T")
 
@@ -33,26 +35,6 @@ def silent(stage: str, done: int, total: int) -> None:
     """A `Progress` that shows nothing."""
 
 
-class Parts:
-    """Progress of a stage that is done in parts whose sizes are found one after the other.
-
-    Args:
-        whole: Who is told.
-    """
-
-    def __init__(self, whole: Progress) -> None:
-        self.whole, self.before, self.latest = whole, 0, 0
-
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        """Tell what is done of the parts so far."""
-        self.latest = total
-        self.whole(stage, self.before + done, self.before + total)
-
-    def next(self) -> None:
-        """Begin the next part."""
-        self.before += self.latest
-
-
 @dataclass(frozen=True)
 class Draws:
     """Which answers are wanted from each model.
@@ -71,30 +53,6 @@ class Draws:
         """Draw 0, which is scored, and draws 1..K, which are evidence."""
         drawn = [Request(sample, self.evidence, draw=k) for k in range(1, self.n_samples + 1)]
         return [Request(sample, self.scored, draw=0), *drawn]
-
-
-@dataclass(frozen=True)
-class Stored:
-    """One model's stored answers to one item, with the keys they are stored under.
-
-    Args:
-        answers: What was said.
-        keys: Key of draw 0, then of every sample.
-    """
-
-    answers: Answers
-    keys: tuple[str, ...]
-
-    @property
-    def evidence(self) -> list[tuple[int, str, str]]:
-        """(draw, key, passage) of everything that speaks for the model."""
-        if not self.answers.samples:
-            return [(0, self.keys[0], self.answers.text)]
-        pairs = zip(self.keys[1:], self.answers.samples, strict=True)
-        return [(draw, key, text) for draw, (key, text) in enumerate(pairs, start=1)]
-
-
-ByItem = dict[str, Stored]
 
 
 @dataclass
@@ -171,7 +129,7 @@ def collect(
     progress: Progress = silent,
     offline: bool = False,
     engine: Engine | None = None,
-) -> tuple[ByItem, Tally]:
+) -> tuple[Told, Tally]:
     """Everything `responder` says about `samples`, asking only for what the store does not hold.
 
     Args:
@@ -187,7 +145,7 @@ def collect(
         Answers by item id (items without a scored answer are left out), and what was done.
     """
     maker = Local() if engine is None or isinstance(responder, Recorded) else engine
-    keys = [key for key, _ in wanted(responder, samples, draws)]
+    keys = SpoolList(_same, _same, (key for key, _ in wanted(responder, samples, draws)))
 
     def calls() -> Iterator[Keyed]:
         requests = (one for sample in samples for one in _requests(responder, sample, draws))
@@ -203,7 +161,10 @@ def collect(
         tally.failed["not stored, and the run is offline"] = n_missing
     elif n_missing:
         _ask(store, responder, maker, missing_chunks(calls(), stored, maker.size(CHUNK)), tally, report)
-    return _read_back(store, responder.name, calls()), tally
+    told = Told(store, responder.name)
+    for item, asked in groupby(calls(), key=lambda call: call[1].sample.id):
+        told.add(item, [key for key, _ in asked])
+    return told, tally
 
 
 def missing_chunks(
@@ -267,19 +228,5 @@ def _record(model: str, request: Request, reply: Reply) -> dict[str, Json]:
     return record
 
 
-def _read_back(store: Store, model: str, calls: Iterable[Keyed]) -> ByItem:
-    """Group what the store holds by item; a sample that failed leaves the others in place."""
-    found: ByItem = {}
-    for key, request in calls:
-        record = store.get("answers", key)
-        if record is None:
-            continue
-        item = request.sample.id
-        if request.draw == 0:
-            modality = tuple(record.get("modality", ()))
-            found[item] = Stored(Answers(item, model, record["text"], (), modality), (key,))
-        elif item in found:
-            before = found[item]
-            answers = replace(before.answers, samples=(*before.answers.samples, record["text"]))
-            found[item] = Stored(answers, (*before.keys, key))
-    return found
+def _same(value: Json) -> str:
+    return str(value)

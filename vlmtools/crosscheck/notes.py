@@ -1,14 +1,13 @@
 """What a reader must know before quoting a ranking: who saw what, who answered what, what failed."""
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations
 
-from vlmtools.crosscheck.collect import ByItem, Tally
-from vlmtools.crosscheck.voting import Subject
+from vlmtools.crosscheck.collect import Tally
+from vlmtools.crosscheck.compared import Compared
+from vlmtools.crosscheck.told import Told
 from vlmtools.errors import BadInput, MixedModality, NotStored
-from vlmtools.types import Sample
 
-Answered = Mapping[str, ByItem]
+Answered = Mapping[str, Told]
 
 
 def mixed_inputs(answered: Answered, policy: str) -> list[str]:
@@ -21,10 +20,7 @@ def mixed_inputs(answered: Answered, policy: str) -> list[str]:
     Raises:
         MixedModality: The inputs differ and the policy is `refuse`.
     """
-    seen = {
-        model: {kind for stored in by_item.values() for kind in stored.answers.modality}
-        for model, by_item in answered.items()
-    }
+    seen = {model: by_item.kinds for model, by_item in answered.items()}
     known = {model: kinds for model, kinds in seen.items() if kinds}
     if len({frozenset(kinds) for kinds in known.values()}) < 2:
         return []
@@ -35,27 +31,6 @@ def mixed_inputs(answered: Answered, policy: str) -> list[str]:
             "own, or add --mixed-modality mark to rank them together with a warning."
         )
     return [f"The sources saw different inputs ({listed}): their scores are not strictly comparable."]
-
-
-def shared_items(answered: Answered, samples: Sequence[Sample], least: int) -> tuple[str, ...]:
-    """Items that at least `least` models answered, in run order.
-
-    Raises:
-        BadInput: There are none, or there is only one model to compare.
-    """
-    if len(answered) < least:
-        only = ", ".join(answered) or "none"
-        raise BadInput(
-            f"A ranking compares at least two sources; this run has {only}. Add another file, model or server."
-        )
-    items = tuple(s.id for s in samples if sum(s.id in by_item for by_item in answered.values()) >= least)
-    if not items:
-        sizes = ", ".join(f"{model}: {len(by_item)}" for model, by_item in answered.items())
-        raise BadInput(
-            f"No item is answered by {least} of the sources ({sizes} answers). The ids must match between the "
-            "files: check --id-field, and that the files are about the same images."
-        )
-    return items
 
 
 def something_stored(answered: Answered, offline: bool) -> None:
@@ -72,50 +47,55 @@ def something_stored(answered: Answered, offline: bool) -> None:
         )
 
 
-def talking(targets: Mapping[str, Subject]) -> tuple[dict[str, Subject], list[str]]:
-    """The models that claim anything, and a note on those that do not: no claims, no share of false ones.
+def talking(compared: Compared) -> list[str]:
+    """Leave out models that do not claim anything, with a note on them: no claims, no share of false ones.
+
+    Args:
+        compared: What the models said; afterwards without them.
 
     Raises:
         BadInput: Fewer than two models claim anything, although more were asked.
     """
-    found = {model: subject for model, subject in targets.items() if any(subject.claims.values())}
-    mute = [model for model in targets if model not in found]
+    found = [model for model in compared.models if compared.claims_anything(model)]
+    mute = [model for model in compared.models if model not in found]
     if mute and len(found) < 2:
         raise BadInput(
             f"No claims were found in the answers of {', '.join(mute)}, so there is nothing to compare. The "
             "judge may not suit these answers: try --unit sentence with --judge ngram, or another --text-field."
         )
-    return found, [f"{model} makes no claims and is not ranked." for model in mute]
+    compared.only(found)
+    return [f"{model} makes no claims and is not ranked." for model in mute]
 
 
 FEW_ITEMS = 10
 """Items below which an interval says little."""
 
 
-def item_notes(answered: Answered, items: Sequence[str]) -> list[str]:
-    """Say whose answers cover only part of the compared items, and who is hardly compared with whom."""
-    compared = {model: {item for item in items if item in by_item} for model, by_item in answered.items()}
-    partly = [
-        f"{model} {len(mine):,}"
-        + (f" (of its {len(answered[model]):,})" if len(answered[model]) > len(mine) else "")
-        for model, mine in compared.items()
-        if len(mine) < len(items)
-    ]
+def item_notes(compared: Compared) -> list[str]:
+    """Say whose answers cover only part of the compared items, and who is hardly compared with whom.
+
+    Args:
+        compared: What the models said.
+    """
+    n_items = len(compared.items)
+    partly = []
+    for model, by_item in compared.answered.items():
+        mine = compared.coverage.answered(model)
+        if mine < n_items:
+            partly.append(
+                f"{model} {mine:,}" + (f" (of its {len(by_item):,})" if len(by_item) > mine else "")
+            )
     notes = []
     if partly:
         notes.append(
-            f"The models answered different parts of the {len(items):,} compared items: {_some(partly, 3)}. Each is "
+            f"The models answered different parts of the {n_items:,} compared items: {_some(partly, 3)}. Each is "
             "scored on what it answered; the intervals say what so few items can tell."
         )
-    apart = [
-        f"{a} and {b} ({len(compared[a] & compared[b])})"
-        for a, b in combinations(compared, 2)
-        if len(compared[a] & compared[b]) < min(FEW_ITEMS, len(items))
-    ]
+    apart = [f"{a} and {b} ({n})" for a, b, n in compared.coverage.apart(min(FEW_ITEMS, n_items))]
     if apart:
         notes.append(f"Hardly compared with each other, for want of shared items: {_some(apart, 3)}.")
-    if len(items) < FEW_ITEMS:
-        notes.append(f"Only {len(items)} items: no interval made from so few can be relied on.")
+    if n_items < FEW_ITEMS:
+        notes.append(f"Only {n_items} items: no interval made from so few can be relied on.")
     return notes
 
 

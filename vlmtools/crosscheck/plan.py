@@ -249,13 +249,14 @@ def _counted_votes(
     judge = setting.judge
     if not isinstance(judge, Judge) or not (judge.costs or setting.mode == "implicit"):
         return None
-    asked = setting.vote_calls(judge, sources, samples, store)
-    missing = [call for key, call in asked if not store.has("votes", key)]
-    n_calls = sum(len(call.question.claims) for call in missing)
+    n_asked = total = n_calls = 0
+    for key, call in setting.vote_calls(judge, sources, samples, store):
+        n_claims = len(call.question.claims)
+        n_asked, total = n_asked + 1, total + n_claims
+        n_calls += 0 if store.has("votes", key) else n_claims
     per_call = 60.0 + (TOKENS_PER_IMAGE if setting.mode == "implicit" else chars / CHARS_PER_TOKEN)
-    total = sum(len(call.question.claims) for _, call in asked)
-    written, stored = n_calls * TOKENS_PER_VERDICT, _vote_bytes(setting, len(asked), chars)
-    return Step(f"votes by {judge.name}", total, n_calls, n_calls * per_call, written, len(asked), stored)
+    written, stored = n_calls * TOKENS_PER_VERDICT, _vote_bytes(setting, n_asked, chars)
+    return Step(f"votes by {judge.name}", total, n_calls, n_calls * per_call, written, n_asked, stored)
 
 
 def _vote_bytes(setting: CrossCheck, n_questions: float, chars: float) -> float:

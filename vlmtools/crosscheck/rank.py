@@ -6,9 +6,12 @@ from dataclasses import replace
 import numpy as np
 
 from vlmtools import stats
-from vlmtools.crosscheck.estimate import Book, Estimate
+from vlmtools.crosscheck.book import Book
+from vlmtools.crosscheck.estimate import Estimate
+from vlmtools.crosscheck.pages import Pages
 from vlmtools.crosscheck.ranking import Evidence, Pair, Ranking, Row, WorstClaim
-from vlmtools.crosscheck.score import agreement
+from vlmtools.crosscheck.reading import Reading
+from vlmtools.crosscheck.suspects import Review, Suspect, review
 from vlmtools.types import Json, Sample
 
 MANY_UNPARSED = 0.05
@@ -16,9 +19,9 @@ MANY_UNPARSED = 0.05
 
 
 def ranking(
-    book: Book,
+    reading: Reading,
+    pages: Pages,
     estimate: Estimate,
-    samples: Mapping[str, Sample],
     *,
     level: float = 0.95,
     n_worst: int = 20,
@@ -28,57 +31,53 @@ def ranking(
     """Rank the targets of a run.
 
     Args:
-        book: Claims and votes.
+        reading: The compared items with their answers and votes.
+        pages: All claims and votes.
         estimate: Scores of the targets and of every claim.
-        samples: The items, for their media and prompts.
         level: Coverage of all intervals, between 0 and 1.
         n_worst: How many of the least supported claims to show.
         warnings: Said before anything else.
         record: What reproduces the run.
     """
-    place = stats.ranks(estimate.score)
-    order = sorted(range(len(book.targets)), key=lambda t: (int(place[t]), book.targets[t]))
-    pairs = stats.paired(estimate.boot, estimate.score, order, level, n_items=len(book.items))
-    pairs = tuple(_together(book, pair) for pair in pairs)
+    names, place = pages.targets, stats.ranks(estimate.score)
+    order = sorted(range(len(names)), key=lambda t: (int(place[t]), names[t]))
+    pairs = stats.paired(estimate.boot, estimate.score, order, level, n_items=pages.n_items)
+    pairs = tuple(_together(reading, names, pair) for pair in pairs)
     apart = [(pair.a, pair.b) for pair in pairs if pair.p_holm < 1 - level]
     groups = stats.tie_groups(order, apart)
+    found = review(pages, estimate.claim_scores, n_worst)
     rows = tuple(
-        _row(book, estimate, target, int(place[target]), group, level)
+        _row(pages, estimate, found, target, int(place[target]), group, level)
         for target, group in zip(order, groups, strict=True)
     )
-    names = book.targets
     return Ranking(
         rows=rows,
-        agreement=_agreement(book),
+        agreement=_agreement(pages, estimate),
         pairs=tuple(
             Pair(names[p.a], names[p.b], p.difference, p.ci, p.p, p.p_holm, p.detectable) for p in pairs
         ),
-        worst=worst_claims(book, estimate, samples, n_worst),
+        worst=_worst_claims(reading, found),
         sensitivity=estimate.sensitivity,
         warnings=(*warnings, *estimate.warnings, *_unparsed_warnings(rows)),
         record=dict(record or {}),
     )
 
 
-def _together(book: Book, pair: stats.Difference) -> stats.Difference:
+def _together(reading: Reading, names: Sequence[str], pair: stats.Difference) -> stats.Difference:
     """A pair that shares no item cannot be tested: it has no paired difference, whatever the scores say."""
-    a, b = (book.subjects[book.targets[target]].stored.keys() for target in (pair.a, pair.b))
-    return pair if any(item in a and item in b for item in book.items) else replace(pair, p=1.0, p_holm=1.0)
+    shared = reading.compared.coverage.answered(names[pair.a], names[pair.b])
+    return pair if shared else replace(pair, p=1.0, p_holm=1.0)
 
 
-def _row(book: Book, estimate: Estimate, target: int, rank: int, group: int, level: float) -> Row:
-    name = book.targets[target]
-    low, high = stats.percentile(estimate.boot[:, [target]], level, len(book.items))
+def _row(
+    pages: Pages, estimate: Estimate, found: Review, target: int, rank: int, group: int, level: float
+) -> Row:
+    name, totals = pages.targets[target], pages.totals[pages.targets[target]]
+    low, high = stats.percentile(estimate.boot[:, [target]], level, pages.n_items)
     best, last = stats.rank_intervals(estimate.boot, level)[target]
-    if len(book.items) == 1:
-        best, last = 1, len(book.targets)  # one item cannot be resampled
+    if pages.n_items == 1:
+        best, last = 1, len(pages.targets)  # one item cannot be resampled
     score = float(estimate.score[target])
-    judged = np.flatnonzero(~np.isnan(estimate.per_item[:, target]))
-    subject = book.subjects[name]
-    answered = [subject.stored[item] for item in book.items if item in subject.stored]
-    n_claims = sum(len(subject.claims[book.items[index]]) for index in judged)
-    n_said = sum(len(subject.claims[item]) for item in book.items if item in subject.claims)
-    unparsed, n_votes = book.votes.unparsed.get(name, (0, 0))
     return Row(
         rank=rank,
         name=name,
@@ -87,76 +86,45 @@ def _row(book: Book, estimate: Estimate, target: int, rank: int, group: int, lev
         rank_ci=(int(best), int(last)),
         rank_loo=None if estimate.rank_loo is None else estimate.rank_loo[target],
         tie_group=group,
-        n_items=len(answered),
-        n_claims=n_claims,
-        claims_per_item=n_said / max(1, len(answered)),
-        words_per_item=sum(len(stored.answers.text.split()) for stored in answered) / max(1, len(answered)),
-        unparsed=unparsed / max(1, n_votes),
+        n_items=totals.n_items,
+        n_claims=found.n_claims[target],
+        claims_per_item=totals.n_claims / max(1, totals.n_items),
+        words_per_item=totals.n_words / max(1, totals.n_items),
+        unparsed=totals.unparsed / max(1, totals.n_votes),
         weight=None if estimate.weight is None else estimate.weight.get(name),
-        modality=_modality(stored.answers.modality for stored in answered),
+        modality=tuple(sorted(totals.kinds)),
         extra=estimate.extra.get(name, {}),
     )
 
 
-def _modality(each: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
-    return tuple(sorted({kind for kinds in each for kind in kinds}))
-
-
-def _agreement(book: Book) -> dict[str, dict[str, float | None]]:
-    table = agreement(book.arrays())
+def _agreement(pages: Pages, estimate: Estimate) -> dict[str, dict[str, float | None]]:
+    table = estimate.agreement
     return {
         target: {
             evidence: None if np.isnan(table[t, e]) else float(table[t, e])
-            for e, evidence in enumerate(book.evidence)
+            for e, evidence in enumerate(pages.evidence)
         }
-        for t, target in enumerate(book.targets)
+        for t, target in enumerate(pages.targets)
     }
 
 
-def worst_claims(
-    book: Book, estimate: Estimate, samples: Mapping[str, Sample], n_worst: int
-) -> tuple[WorstClaim, ...]:
-    """The least supported claims, taking turns between models so that one model cannot fill the list.
-
-    Of equal claims about the same item by the same model the first stands for all.
-    """
-    place = {item: index for index, item in enumerate(book.items)}
-    queues = []
-    for target in book.targets:
-        scored = [
-            (-score, place[item], c, item)
-            for item in book.items
-            for c, score in enumerate(estimate.claims.get((item, target), []))
-            if not np.isnan(score)
-        ]
-        queues.append(
-            [(target, item, c) for _, _, c, item in _first_of_each(book, target, sorted(scored))][:n_worst]
-        )
-    rounds = [queue[turn] for turn in range(n_worst) for queue in queues if turn < len(queue)][:n_worst]
-    found = [_worst(book, estimate, samples, *where) for where in rounds]
-    return tuple(sorted(found, key=lambda claim: -claim.score))
+def _worst_claims(reading: Reading, found: Review) -> tuple[WorstClaim, ...]:
+    """The suspects with their answers and evidence, read once more."""
+    places = sorted({suspect.item for suspect in found.suspects})
+    items = {place: reading.compared.items[place] for place in places}
+    part = reading.compared.part(0, tuple(items.values()))
+    book = reading.book(part)
+    claims = [_worst(book, part.samples, items[one.item], one) for one in found.suspects]
+    return tuple(sorted(claims, key=lambda claim: -claim.score))
 
 
-def _first_of_each(
-    book: Book, target: str, scored: list[tuple[float, int, int, str]]
-) -> list[tuple[float, int, int, str]]:
-    seen: set[tuple[str, str]] = set()
-    kept = []
-    for entry in scored:
-        name = entry[3], book.subjects[target].claims[entry[3]][entry[2]].text
-        if name not in seen:
-            seen.add(name)
-            kept.append(entry)
-    return kept
-
-
-def _worst(
-    book: Book, estimate: Estimate, samples: Mapping[str, Sample], target: str, item: str, index: int
-) -> WorstClaim:
-    subject, scores = book.subjects[target], estimate.claims[item, target]
-    claims = subject.claims[item]
-    sample = samples.get(item, Sample(item))
-    known = [(claim, score) for claim, score in zip(claims, scores, strict=True) if not np.isnan(score)]
+def _worst(book: Book, samples: Mapping[str, Sample], item: str, suspect: Suspect) -> WorstClaim:
+    target = book.targets[suspect.target]
+    subject, sample = book.subjects[target], samples[item]
+    claims, index = subject.claims[item], suspect.place
+    known = [
+        (claim, score) for claim, score in zip(claims, suspect.scores, strict=True) if not np.isnan(score)
+    ]
     return WorstClaim(
         item=item,
         model=target,
@@ -164,7 +132,7 @@ def _worst(
         claim=claims[index].text,
         start=claims[index].start,
         end=claims[index].end,
-        score=scores[index],
+        score=suspect.score,
         spans=tuple((claim.start, claim.end, score) for claim, score in known),
         evidence=_evidence(book, sample, target, item, index),
         media=sample.media,

@@ -1,15 +1,17 @@
 """Which judge is asked what in each mode: one round of votes per judge in memory."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from vlmtools.crosscheck.asking import Calls, Keyed
 from vlmtools.crosscheck.budget import Budget, Metered
+from vlmtools.crosscheck.compared import Part
 from vlmtools.crosscheck.judges.base import Judge
-from vlmtools.crosscheck.panels import together
+from vlmtools.crosscheck.panels import Together, together
 from vlmtools.crosscheck.sources import find_evidence
-from vlmtools.crosscheck.voting import Subject, VoteCall, cross_calls, media_calls, reference_calls
+from vlmtools.crosscheck.voting import cross_calls, media_calls, reference_calls
 from vlmtools.errors import BadInput
 from vlmtools.responders.recorded import Recorded
 from vlmtools.types import Json, Responder, Sample
@@ -17,21 +19,13 @@ from vlmtools.types import Json, Responder, Sample
 if TYPE_CHECKING:
     from vlmtools.crosscheck.run import CrossCheck
 
-Targets = Mapping[str, Subject]
-"""Answers and claims by model."""
-Calls = Callable[[Targets], Iterable[tuple[str, VoteCall]]]
-"""From targets, or a part of their items, to the votes they need."""
-
-PART_ITEMS, PART_VOTES = 4096, 2**18
-"""Votes are made out for so many items at once, more when they are few: what waits in memory stays bounded."""
-
 
 def rounds(
     setting: "CrossCheck",
     judge: Judge,
     sources: Sequence[Responder],
-    targets: Mapping[str, Subject],
-    samples: Mapping[str, Sample],
+    targets: Sequence[str],
+    samples: Sequence[Sample],
     budget: Budget | None,
 ) -> Iterable[tuple[Judge, Calls, str]]:
     """(judge, what makes its calls, name of the stage): one round, except where every evidence model is a judge.
@@ -40,7 +34,7 @@ def rounds(
         setting: Mode, evidence and weights.
         judge: Who judges; in the implicit mode each evidence model in turn takes the place of its responder.
         sources: Who is ranked.
-        targets: Answers and claims by model.
+        targets: Who makes claims.
         samples: The items.
         budget: What the judge's calls are paid from.
 
@@ -49,32 +43,40 @@ def rounds(
     """
     paid = _metered(judge, budget)
     if setting.mode == "ref":
-        if not any(sample.reference for sample in samples.values()):
+        if not any(sample.reference for sample in samples):
             raise BadInput(
                 "--mode ref needs trusted answers, and no item has a `reference`. Add it to the item file."
             )
-        yield paid, lambda part: reference_calls(paid, part, samples), f"votes by {judge.name}"
+        yield paid, lambda part: reference_calls(paid, part.subjects, part.samples), f"votes by {judge.name}"
     elif setting.mode == "implicit":
-        yield from _implicit(setting, judge, sources, targets, samples, budget)
+        yield from _implicit(setting, judge, sources, targets, budget)
     else:
-        wanted, same = pairs(setting, tuple(targets)), together(tuple(targets), setting.panel, setting.seed)
-        calls: Calls = partial(cross_calls, paid, samples=samples, pairs=wanted, same=same)
-        yield paid, calls, f"votes by {judge.name}"
+        wanted, same = pairs(setting, targets), together(targets, setting.panel, setting.seed)
+        yield paid, partial(_cross, paid, pairs=wanted, same=same), f"votes by {judge.name}"
+
+
+def _cross(
+    judge: Judge, part: Part, pairs: Sequence[tuple[str, str]], same: Together | None
+) -> Iterator[Keyed]:
+    return cross_calls(judge, part.subjects, part.samples, pairs, same)
+
+
+def _seen(judge: Judge, eye: str, part: Part, skip_self: bool, same: Together | None) -> Iterator[Keyed]:
+    return media_calls(judge, eye, part.subjects, part.samples, skip_self, same)
 
 
 def _implicit(
     setting: "CrossCheck",
     judge: Judge,
     sources: Sequence[Responder],
-    targets: Mapping[str, Subject],
-    samples: Mapping[str, Sample],
+    targets: Sequence[str],
     budget: Budget | None,
 ) -> Iterable[tuple[Judge, Calls, str]]:
     if judge.looks_at != "media":
         raise BadInput(
             f"--mode implicit asks models about the item itself; {judge.name!r} compares texts. Use --judge vlm."
         )
-    chosen = find_evidence(setting.evidence, tuple(targets)) or tuple(targets)
+    chosen = find_evidence(setting.evidence, targets) or tuple(targets)
     eyes = [source for source in sources if source.name in chosen and not isinstance(source, Recorded)]
     if not eyes:
         raise BadInput(
@@ -83,29 +85,9 @@ def _implicit(
         )
     for source in eyes:
         looking = _metered(replace(judge, responder=source), budget)  # type: ignore[type-var]
-        same = together(tuple(targets), setting.panel, setting.seed)
-        calls: Calls = partial(
-            media_calls, looking, source.name, samples=samples, skip_self=not setting.include_self, same=same
-        )
+        same = together(targets, setting.panel, setting.seed)
+        calls = partial(_seen, looking, source.name, skip_self=not setting.include_self, same=same)
         yield looking, calls, f"votes by {source.name}"
-
-
-def parts(targets: Targets) -> Iterator[Targets]:
-    """The targets with a part of the items at a time, in order; whose answers are evidence stays whole.
-
-    Args:
-        targets: Answers and claims by model.
-    """
-    items = list(dict.fromkeys(item for subject in targets.values() for item in subject.claims))
-    size = max(PART_ITEMS, PART_VOTES // max(1, len(targets) ** 2))
-    for start in range(0, len(items), size):
-        chosen = items[start : start + size]
-        yield {
-            name: Subject(
-                subject.stored, {item: subject.claims[item] for item in chosen if item in subject.claims}
-            )
-            for name, subject in targets.items()
-        }
 
 
 def judge_record(setting: "CrossCheck", judge: Judge, sources: Sequence[Responder]) -> Json:

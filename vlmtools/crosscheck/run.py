@@ -1,42 +1,31 @@
 """Rank models by how much they hallucinate, with no reference answers."""
 
-import hashlib
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from itertools import islice
 from typing import Any, Literal
 
+from vlmtools.crosscheck.asking import Keyed, Stream, listed, vote
 from vlmtools.crosscheck.budget import Budget, Metered
 from vlmtools.crosscheck.checks import check_settings
-from vlmtools.crosscheck.collect import ByItem, Draws, Parts, Progress, Tally, collect, silent
-from vlmtools.crosscheck.estimate import Book, Estimate, by_latent_truth, by_votes
-from vlmtools.crosscheck.judges.base import Claim, Judge
-from vlmtools.crosscheck.notes import (
-    failure_notes,
-    item_notes,
-    mixed_inputs,
-    shared_items,
-    something_stored,
-    talking,
-)
+from vlmtools.crosscheck.collect import Draws, Progress, Tally, collect, silent
+from vlmtools.crosscheck.compared import Compared
+from vlmtools.crosscheck.estimate import Estimate, by_latent_truth, by_votes
+from vlmtools.crosscheck.judges.base import Judge
+from vlmtools.crosscheck.notes import failure_notes, item_notes, mixed_inputs, something_stored, talking
+from vlmtools.crosscheck.pages import Pages, Table
 from vlmtools.crosscheck.rank import ranking
 from vlmtools.crosscheck.ranking import Ranking
-from vlmtools.crosscheck.rounds import judge_record, parts, rounds
+from vlmtools.crosscheck.reading import Reading, splitter
+from vlmtools.crosscheck.rounds import judge_record, rounds
 from vlmtools.crosscheck.sources import judge_by_name
-from vlmtools.crosscheck.voting import (
-    REFERENCE,
-    Subject,
-    VoteCall,
-    Votes,
-    read_back,
-    subjects,
-    vote,
-)
+from vlmtools.crosscheck.told import Told
 from vlmtools.crosscheck.weights import OwnVotes, Scheme
 from vlmtools.engine.base import Engine
 from vlmtools.responders.recorded import Recorded
+from vlmtools.stats.resample import Resamples
 from vlmtools.store import Store, call_key
-from vlmtools.types import Json, Responder, Sample, by_id
+from vlmtools.types import Json, Responder, Sample
 
 Mode = Literal["explicit", "implicit", "self", "ref"]
 Weighting = Literal["auto", "em", "uniform", "softmax", "loo"]
@@ -144,21 +133,22 @@ class CrossCheck:
             BudgetSpent: The budget is used up; everything so far is stored.
         """
         check_settings(self)
-        store.append_many("items", [_item(sample) for sample in samples])
+        _keep_items(store, samples)
         judge = self.judge if isinstance(self.judge, Judge) else judge_by_name(self.judge)
         answered, tallies = self._answers(sources, samples, store, budget, offline, progress, engine)
         something_stored(answered, offline)
-        targets, items, notes = self._subjects(judge, answered, samples)
-        votes, lost = self._votes(
-            judge, sources, targets, by_id(samples), store, budget, offline, progress, engine
+        compared, notes = self._compared(judge, answered, samples)
+        reading, lost = self._votes(
+            judge, sources, compared, samples, store, budget, offline, progress, engine
         )
-        book = self._book(targets, items, votes)
-        notes += failure_notes(tallies) + lost
-        full = {**self.record(judge, sources, tallies, items), **(record or {})}
+        n_items = len(compared.items)
+        pages = reading.pages(self._table, lambda done: progress("reading the votes", done, n_items))
+        notes += failure_notes(tallies) + _missing(reading.missing, lost)
+        full = {**self.record(judge, sources, tallies, compared), **(record or {})}
         return ranking(
-            book,
-            self.estimate(book),
-            by_id(samples),
+            reading,
+            pages,
+            self.estimate(pages),
             level=self.level,
             n_worst=self.n_worst,
             warnings=notes,
@@ -167,38 +157,44 @@ class CrossCheck:
 
     def vote_calls(
         self, judge: Judge, sources: Sequence[Responder], samples: Sequence[Sample], store: Store
-    ) -> list[tuple[str, VoteCall]]:
+    ) -> Iterator[Keyed]:
         """Every vote a run would want, from the stored answers alone; nothing is asked."""
         answered, _ = self._answers(sources, samples, store, None, True, silent, None)
-        targets, _, _ = self._subjects(judge, answered, samples)
-        asked = rounds(self, judge, sources, targets, by_id(samples), None)
-        return [call for _, calls, _ in asked for call in calls(targets)]
+        compared, _ = self._compared(judge, answered, samples)
+        asked = [calls for _, calls, _ in rounds(self, judge, sources, compared.models, samples, None)]
+        for part in compared.parts(self._n_passages):
+            yield from listed(asked, part)
 
-    def _subjects(
-        self, judge: Judge, answered: Mapping[str, ByItem], samples: Sequence[Sample]
-    ) -> tuple[dict[str, Subject], tuple[str, ...], list[str]]:
-        """Answers and claims of the compared items, those items, and what is to be said about them."""
+    def _compared(
+        self, judge: Judge, answered: Mapping[str, Told], samples: Sequence[Sample]
+    ) -> tuple[Compared, list[str]]:
+        """Answers and claims of the compared items, and what is to be said about them."""
         notes = mixed_inputs(answered, self.mixed_modality)
-        items = shared_items(answered, samples, least=1 if self.mode in ("self", "ref") else 2)
-        notes += item_notes(answered, items)
-        compared = {
-            model: {item: by_item[item] for item in items if item in by_item}
-            for model, by_item in answered.items()
-        }
-        targets, mute = talking(subjects(compared, self._splitter(judge)))
-        return targets, items, notes + mute
+        least = 1 if self.mode in ("self", "ref") else 2
+        split = splitter(judge, self.claim_unit, self.min_tokens)
+        compared = Compared(answered, samples, least, split)
+        notes += item_notes(compared)
+        return compared, notes + talking(compared)
 
-    def estimate(self, book: Book) -> Estimate:
+    def estimate(self, pages: Pages) -> Estimate:
         """Scores of a run's targets from its claims and votes."""
-        from vlmtools.stats import item_counts
-
-        counts = item_counts(len(book.items), self.n_boot, self.seed)
+        counts = Resamples(pages.n_items, self.n_boot, self.seed)
         if self.weighting == "em":
-            return by_latent_truth(book, self.claim_unit == "object", self.scheme, counts)
-        return by_votes(book, self.scheme, counts)
+            return by_latent_truth(pages, self.scheme, counts)
+        return by_votes(pages, self.scheme, counts)
+
+    @property
+    def _table(self) -> Table:
+        if self.weighting != "em":
+            return "none"
+        return "shared" if self.claim_unit == "object" else "apart"
+
+    @property
+    def _n_passages(self) -> int:
+        return max(1, self.draws.n_samples)
 
     def record(
-        self, judge: Judge, sources: Sequence[Responder], tallies: Mapping[str, Tally], items: Sequence[str]
+        self, judge: Judge, sources: Sequence[Responder], tallies: Mapping[str, Tally], compared: Compared
     ) -> dict[str, Json]:
         """Everything that reproduces the numbers; holds no times, so a resumed run writes the same file."""
         from importlib.metadata import version
@@ -214,8 +210,8 @@ class CrossCheck:
                 "judge": judge_record(self, judge, sources),
             },
             "sources": {source.name: dict(source.identity()) for source in sources},
-            "n_items": len(items),
-            "items_sha256": hashlib.sha256(json.dumps(list(items)).encode()).hexdigest(),
+            "n_items": len(compared.items),
+            "items_sha256": compared.digest(),
             "failed_calls": {name: dict(tally.failed) for name, tally in tallies.items() if tally.failed},
             "versions": {name: version(name) for name in ("vlmtools", "numpy")},
         }
@@ -229,7 +225,7 @@ class CrossCheck:
         offline: bool,
         progress: Progress,
         engine: Engine | None,
-    ) -> tuple[dict[str, ByItem], dict[str, Tally]]:
+    ) -> tuple[dict[str, Told], dict[str, Tally]]:
         answered, tallies = {}, {}
         for source in sources:
             paid = source if budget is None or isinstance(source, Recorded) else Metered(source, budget)
@@ -241,56 +237,48 @@ class CrossCheck:
                 source.close()
         return answered, tallies
 
-    def _splitter(self, judge: Judge) -> Callable[[str], tuple[Claim, ...]]:
-        if self.claim_unit == "object":
-            own = getattr(judge, "split", None)
-            if own is None:
-                from vlmtools.crosscheck.judges.objects import Objects
-
-                own = Objects().split
-            split: Callable[[str], tuple[Claim, ...]] = own
-            return split
-        from vlmtools.crosscheck.claims import sentences
-
-        return lambda text: sentences(text, min_tokens=self.min_tokens)
-
     def _votes(
         self,
         judge: Judge,
         sources: Sequence[Responder],
-        targets: Mapping[str, Subject],
-        samples: Mapping[str, Sample],
+        compared: Compared,
+        samples: Sequence[Sample],
         store: Store,
         budget: Budget | None,
         offline: bool,
         progress: Progress,
         engine: Engine | None,
-    ) -> tuple[Votes, list[str]]:
-        votes, missing, reasons = Votes(), 0, Tally()
-        for one, calls_of, stage in rounds(self, judge, sources, targets, samples, budget):
-            told = Parts(progress)
+    ) -> tuple[Reading, Tally]:
+        """Ask for every vote; what came of it, and why some did not."""
+        asked, lost = list(rounds(self, judge, sources, compared.models, samples, budget)), Tally()
+        for one, calls_of, stage in asked:
             try:
-                for part in parts(targets):
-                    calls = list(calls_of(part))
-                    tally = vote(
-                        store, one, calls, stage=stage, progress=told, offline=offline, engine=engine
-                    )
-                    told.next()
-                    for reason, n in tally.failed.items():
-                        reasons.failed[reason] = reasons.failed.get(reason, 0) + n
-                    missing += read_back(store, calls, votes)
+                calls = Stream(compared.parts(self._n_passages), len(compared.items), calls_of)
+                tally = vote(
+                    store, one, calls, stage=stage, progress=progress, offline=offline, engine=engine
+                )
+                for reason, n in tally.failed.items():
+                    lost.failed[reason] = lost.failed.get(reason, 0) + n
             finally:
                 one.close()
                 if (behind := getattr(one, "responder", None)) is not None:
                     behind.close()  # one model in memory at a time
-        if not missing:
-            return votes, []
-        why = "; ".join(reasons.failed) or "no reason given"
-        return votes, [f"{missing:,} votes are missing ({why}). Run the same line again to ask for them."]
+        every = [calls_of for _, calls_of, _ in asked]
+        ref = self.mode == "ref"
+        return Reading(compared, every, store, ref, self.panel, self.seed, self._n_passages), lost
 
-    def _book(self, targets: Mapping[str, Subject], items: tuple[str, ...], votes: Votes) -> Book:
-        evidence = (REFERENCE,) if self.mode == "ref" else tuple(targets)
-        return Book(items, tuple(targets), evidence, targets, votes, panel=self.panel, seed=self.seed)
+
+def _missing(n: int, lost: Tally) -> list[str]:
+    if not n:
+        return []
+    why = "; ".join(lost.failed) or "no reason given"
+    return [f"{n:,} votes are missing ({why}). Run the same line again to ask for them."]
+
+
+def _keep_items(store: Store, samples: Sequence[Sample]) -> None:
+    every = map(_item, samples)
+    while some := list(islice(every, 1000)):
+        store.append_many("items", some)
 
 
 def _item(sample: Sample) -> tuple[str, dict[str, Json]]:

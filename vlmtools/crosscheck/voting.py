@@ -1,21 +1,16 @@
-"""Stage two of a crosscheck: every claim is put to every passage of evidence, and the votes are stored."""
+"""Stage two of a crosscheck: every claim is put to every passage of evidence, each under a key of its own."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from vlmtools.crosscheck.collect import ByItem, Progress, Stored, Tally, missing_chunks, reporter, silent
 from vlmtools.crosscheck.judges.base import Claim, Judge, Question
-from vlmtools.crosscheck.judging import Judging, worth_it
 from vlmtools.crosscheck.panels import Together
-from vlmtools.engine.base import Engine, Failed
-from vlmtools.store import Store, call_key, media_hash
+from vlmtools.crosscheck.told import ByItem, Stored
+from vlmtools.store import call_key, media_hash
 from vlmtools.types import Json, Sample
 
 CODE_VERSION = 1
 """Part of every vote's key; raised when the way claims are put to judges changes."""
-
-CHUNK = 2048
-"""Questions handed to a judge at once."""
 
 REFERENCE = "reference"
 """Name of the evidence in the `ref` mode: the item's trusted answer."""
@@ -72,14 +67,6 @@ class Subject:
 
     stored: ByItem
     claims: Mapping[str, tuple[Claim, ...]]
-
-
-def subjects(answers: Mapping[str, ByItem], split: Splitter) -> dict[str, Subject]:
-    """Split every scored answer into claims."""
-    return {
-        model: Subject(by_item, {item: split(stored.answers.text) for item, stored in by_item.items()})
-        for model, by_item in answers.items()
-    }
 
 
 def cross_calls(
@@ -175,78 +162,3 @@ def _key(identity: Mapping[str, Json], target: Stored, claims: tuple[str, ...], 
         "evidence": evidence_key,
     }
     return call_key("vote", {**parts, "claims": list(claims)})
-
-
-def vote(
-    store: Store,
-    judge: Judge,
-    calls: Sequence[tuple[str, VoteCall]],
-    *,
-    stage: str = "votes",
-    progress: Progress = silent,
-    offline: bool = False,
-    engine: Engine | None = None,
-) -> Tally:
-    """Ask the judge what the store does not hold, storing each verdict as it comes, also when the judge gives up."""
-    maker = worth_it(engine, judge, len(calls))
-    chunks = list(missing_chunks(calls, lambda key: store.has("votes", key), maker.size(CHUNK)))
-    n_missing = sum(map(len, chunks))
-    tally = Tally(reused=len(calls) - n_missing)
-    if offline and n_missing and judge.costs:
-        tally.failed["not stored, and the run is offline"] = n_missing
-        chunks = []
-    report = reporter(progress, stage, tally.reused, len(calls))
-    _ask(store, judge, maker, chunks, tally, report)
-    return tally
-
-
-def _ask(
-    store: Store,
-    judge: Judge,
-    engine: Engine,
-    chunks: list[list[tuple[str, VoteCall]]],
-    tally: Tally,
-    report: Callable[[], None],
-) -> None:
-    pending: list[tuple[str, dict[str, Json]]] = []
-    try:
-        for (key, call), votes in engine.map(chunks, Judging(judge)):
-            if isinstance(votes, Failed):
-                tally.fail(votes.why)
-                continue
-            record = _record(call, [vote.support for vote in votes], sum(not vote.parsed for vote in votes))
-            raw = [vote.raw for vote in votes]
-            if any(raw):
-                record["raw"] = raw
-            pending.append((key, record))
-            tally.asked += 1
-            report()
-            if judge.costs or len(pending) == CHUNK:
-                store.append_many("votes", pending)
-                pending.clear()
-    finally:
-        store.append_many("votes", pending)
-
-
-def _record(call: VoteCall, support: list[float], n_unparsed: int) -> dict[str, Json]:
-    return {
-        "item": call.item,
-        "target": call.target,
-        "evidence": call.evidence,
-        "draw": call.draw,
-        "claims": list(call.question.claims),
-        "support": support,
-        "unparsed": n_unparsed,
-    }
-
-
-def read_back(store: Store, calls: Sequence[tuple[str, VoteCall]], votes: Votes) -> int:
-    """Add the stored verdicts of `calls` to `votes`; returns how many are missing."""
-    missing = 0
-    for key, call in calls:
-        record = store.get("votes", key)
-        if record is None:
-            missing += 1
-        else:
-            votes.add(call, [float(value) for value in record["support"]], int(record["unparsed"]))
-    return missing

@@ -45,7 +45,7 @@ def asking(
                 )
             finally:
                 judge.close()
-        texts = {id: stored.answers.text for id, stored in found.items()}
+            texts = {id: stored.answers.text for id, stored in found.items()}
         return {
             id: replace(one, verdicts=tuple(texts.get(question.id) for question in asked[id]))
             if asked[id]

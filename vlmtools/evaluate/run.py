@@ -10,7 +10,8 @@ from vlmtools.benchmarks._answers_file import AnswersFile, read_answers
 from vlmtools.benchmarks._evaluation import Evaluation
 from vlmtools.benchmarks.base import Benchmark, Row, Said, score_answers
 from vlmtools.crosscheck.budget import Budget, Metered
-from vlmtools.crosscheck.collect import ByItem, Draws, Progress, Tally, collect, silent
+from vlmtools.crosscheck.collect import Draws, Progress, Tally, collect, silent
+from vlmtools.crosscheck.told import ByItem
 from vlmtools.engine.base import Engine
 from vlmtools.errors import BadInput
 from vlmtools.evaluate.controls import probed
@@ -59,8 +60,16 @@ class Asking:
 
 
 @dataclass(frozen=True)
-class _Question:
-    """Everything that decides the answers but the model."""
+class Question:
+    """Everything that decides the answers but the model.
+
+    Args:
+        benchmark: Whose items.
+        samples: Those that are asked, with their media found.
+        decoding: How answers are drawn.
+        n_missing: Items left out because their medium is not here.
+        every: All items of the benchmark by id, asked or not.
+    """
 
     benchmark: Benchmark
     samples: tuple[Sample, ...]
@@ -70,6 +79,7 @@ class _Question:
 
     @property
     def identity(self) -> dict[str, Json]:
+        """What a run folder is known by, but for the model."""
         asked = [[one.id, one.prompt, [list(pair) for pair in one.media]] for one in self.samples]
         return {
             "what": "evaluation",
@@ -80,7 +90,7 @@ class _Question:
         }
 
 
-def question(benchmark: Benchmark, data: Path | None, asking: Asking) -> _Question:
+def question(benchmark: Benchmark, data: Path | None, asking: Asking) -> Question:
     """The items a model will be asked about, with their media found.
 
     Args:
@@ -94,10 +104,10 @@ def question(benchmark: Benchmark, data: Path | None, asking: Asking) -> _Questi
     every = items(benchmark, data)
     found, missing = located(list(every.values())[: asking.limit], asking.media, data)
     check_found(found, missing, asking.media, asking.partial)
-    return _Question(benchmark, tuple(found), asking.decoding(benchmark), len(missing), every)
+    return Question(benchmark, tuple(found), asking.decoding(benchmark), len(missing), every)
 
 
-def default_folder(asked: _Question, responder: Responder) -> Path:
+def default_folder(asked: Question, responder: Responder) -> Path:
     """The same question to the same model gets the same folder, so the same line resumes."""
     parts = {**asked.identity, "model": dict(responder.identity())}
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
@@ -163,7 +173,7 @@ class Run:
         engine: Where the model is asked; None is in this process.
     """
 
-    asked: _Question
+    asked: Question
     responder: Responder
     store: Store
     asking: Asking

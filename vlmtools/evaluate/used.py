@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 
-from vlmtools.crosscheck.collect import Stored
+from vlmtools.crosscheck.told import Stored
 from vlmtools.store import Store
 from vlmtools.types import Json
 

@@ -92,7 +92,7 @@ class Store:
         if handle is None:
             return
         try:
-            for start, length in spans:
+            for start, length in zip(spans[::2], spans[1::2], strict=True):
                 record = lines.decode(os.pread(handle, length, start))
                 if record is None:
                     self._suspect(kind)

@@ -4,6 +4,7 @@ import os
 import re
 import sqlite3
 import time
+from array import array
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -54,7 +55,7 @@ class Journal:
         """What stands at a place of the file; None when that is no record."""
         return lines.decode(os.pread(self._handle(kind), span[1], span[0]))
 
-    def snapshot(self, kind: str) -> tuple[list[tuple[int, int]], int | None]:
+    def snapshot(self, kind: str) -> tuple["array[int]", int | None]:
         """Where every record lies now, in file order, and a handle to read them with; the caller closes it."""
         spans = self.index(kind).spans(kind)
         return spans, os.dup(self._handle(kind)) if spans else None

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from vlmtools.errors import BadInput
+from vlmtools.store.spool import Spool
 from vlmtools.types import Json
 
 SCHEMA = 1
@@ -16,7 +17,7 @@ SCHEMA = 1
 
 _URL = re.compile(r"^[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _SETTLED_NS = 2_000_000_000
-_hashes: dict[tuple[str, int, int], str] = {}
+_hashes: Spool[str] = Spool(str, lambda _, digest: str(digest))
 
 
 def call_key(kind: str, parts: Mapping[str, Json]) -> str:
@@ -109,7 +110,7 @@ def media_hash(where: str) -> str:
 def file_hash(path: Path) -> str:
     """SHA-256 of a file's content, read again only when its size or time of change differs."""
     state = path.stat()
-    known = (str(path.absolute()), state.st_size, state.st_mtime_ns)
+    known = f"{path.absolute()}\0{state.st_size}\0{state.st_mtime_ns}"
     if known in _hashes:
         return _hashes[known]
     with path.open("rb") as file:
