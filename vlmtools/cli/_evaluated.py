@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from vlmtools.benchmarks.base import Benchmark
     from vlmtools.engine.base import Engine
     from vlmtools.evaluate.scoring import Judged
+    from vlmtools.types import Responder
 
 
 def judged_by(
@@ -31,17 +32,35 @@ def judged_by(
     Raises:
         BadInput: The benchmark has no judge.
     """
+    from vlmtools.evaluate.judging import asking
+    from vlmtools.evaluate.planning import JUDGE
+
+    responder = judge_of(benchmark, judge_model, **model)
+    if responder is None:
+        return None
+    folder = (out or Path("runs") / f"judge-{benchmark.name}") / JUDGE
+    return asking(benchmark, responder, folder, engine=engine)
+
+
+def judge_of(benchmark: "Benchmark", judge_model: str | None, **model: Any) -> "Responder | None":
+    """The judge, not loaded yet; None when none is named.
+
+    Args:
+        benchmark: Who asks.
+        judge_model: What the user typed.
+        model: Options of local models and servers.
+
+    Raises:
+        BadInput: The benchmark has no judge.
+    """
     from vlmtools.crosscheck.sources import resolve
     from vlmtools.errors import BadInput
-    from vlmtools.evaluate.judging import asking
 
     if judge_model is None:
         return None
     if not benchmark.judge:
         raise BadInput(f"{benchmark.name} is scored by a rule and asks no judge. Leave --judge-model out.")
-    responder = resolve([judge_model], model=model)[0]
-    folder = (out or Path("runs") / f"judge-{benchmark.name}") / "judge"
-    return asking(benchmark, responder, folder, engine=engine)
+    return resolve([judge_model], model=model)[0]
 
 
 def write_dump(path: Path, found: "Evaluation") -> None:

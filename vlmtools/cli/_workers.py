@@ -9,12 +9,12 @@ import typer
 if TYPE_CHECKING:
     from vlmtools.benchmarks._evaluation import Evaluation
     from vlmtools.crosscheck.budget import Budget
-    from vlmtools.evaluate.run import Run, _Question
+    from vlmtools.evaluate.run import Question, Run
     from vlmtools.evaluate.workers import Worker
     from vlmtools.types import Json
 
 
-def start(n: int, model: str, folder: Path, asked: "_Question") -> None:
+def start(n: int, model: str, folder: Path, asked: "Question") -> None:
     """Start workers with this process's own command line and wait for them.
 
     Args:

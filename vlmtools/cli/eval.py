@@ -108,7 +108,7 @@ def eval_(
         )  # fmt: skip
         return
     from vlmtools.benchmarks.base import load_benchmark
-    from vlmtools.cli._evaluated import judged_by
+    from vlmtools.cli._evaluated import judge_of, judged_by
     from vlmtools.crosscheck.budget import Budget
     from vlmtools.engine.spec import open_engine, refuse_budget
     from vlmtools.evaluate.run import Asking, default_folder, question
@@ -144,7 +144,7 @@ def eval_(
     scoring = Scoring(id_field, text_field, partial, level, bootstrap, seed, judged)
     running = _Running(asked, responder, asking, scoring, folder, None if engine == "local" else made)
     if plan:
-        running.plan(json_, prices, judged is not None)
+        running.plan(json_, prices, judge_of(benchmark, judge_model, **options))
         return
     if engine != "local":
         with made:
@@ -214,17 +214,17 @@ class _Running:
         self.asked, self.responder, self.asking = asked, responder, asking
         self.scoring, self.folder, self.engine = scoring, folder, engine
 
-    def plan(self, as_json: bool, price: tuple[float, float] | None, judged: bool) -> None:
+    def plan(self, as_json: bool, price: tuple[float, float] | None, judge: "Responder | None") -> None:
         """What would be asked, and how much of it is stored."""
         from vlmtools.cli._screen import console, print_json
         from vlmtools.evaluate.planning import make_plan
 
-        made = make_plan(self.asked, self.responder, self.folder, price)
+        made = make_plan(self.asked, self.responder, self.folder, price, judge)
         if as_json:
             print_json({"folder": str(self.folder), **made.to_json()})
             return
         console().print(made.table())
-        typer.echo(f"Run folder: {self.folder}" + (". The judge's calls come on top." if judged else ""))
+        typer.echo(f"Run folder: {self.folder}")
 
     def go(self, budget: "Budget | None", baseline: Path | None, as_json: bool, worker: "Worker") -> None:
         """Ask, score, write, show; where workers have asked already, only the rest."""

@@ -58,12 +58,28 @@ def stored_keys(run: Path) -> set[str]:
     Args:
         run: The run folder; it need not exist.
     """
-    places = [*([run] if (run / "run.json").is_file() else []), *worker_folders(run)]
-    found: set[str] = set()
-    for place in places:
-        with Store(place, read_only=True) as store:
-            found |= {str(record["key"]) for record in store.read("answers")}
-    return found
+    return {str(record["key"]) for record in _answers(run)}
+
+
+def stored_texts(run: Path, keys: Mapping[str, str]) -> dict[str, str]:
+    """Item → answer, of those answers that are stored; changes nothing.
+
+    Args:
+        run: The run folder; it need not exist.
+        keys: Key of an answer → its item.
+    """
+    records = (record for record in _answers(run) if record["key"] in keys)
+    return {keys[str(record["key"])]: str(record["text"]) for record in records}
+
+
+def written(run: Path) -> list[float]:
+    """New tokens of every stored answer of which they are known; changes nothing.
+
+    Args:
+        run: The run folder; it need not exist.
+    """
+    counts = (record.get("n_new_tokens") for record in _answers(run))
+    return [float(count) for count in counts if count is not None]
 
 
 def check_same(run: Path, identity: Mapping[str, Json]) -> None:
@@ -78,6 +94,14 @@ def check_same(run: Path, identity: Mapping[str, Json]) -> None:
     """
     if (run / "run.json").is_file():
         bound(run, (run / "run.json").read_bytes(), json.loads(json.dumps(identity, default=str)), {})
+
+
+def _answers(run: Path) -> Iterator[dict[str, Json]]:
+    # a judge's replies are in a folder that belongs to no question, and has no run.json
+    begun = any((run / name).is_file() for name in ("run.json", "answers.jsonl"))
+    for place in [*([run] if begun else []), *worker_folders(run)]:
+        with Store(place, read_only=True) as store:
+            yield from store.read("answers")
 
 
 def _pairs(part: Store, kind: str) -> Iterator[tuple[str, Mapping[str, Json]]]:

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING
 
 from vlmtools.crosscheck.collect import Draws, wanted
 from vlmtools.crosscheck.plan import (
@@ -15,19 +14,21 @@ from vlmtools.crosscheck.plan import (
     Plan,
     Step,
 )
-from vlmtools.evaluate.merging import stored_keys, worker_folders
-from vlmtools.store import Store
-from vlmtools.types import Request, Responder
+from vlmtools.evaluate.judge_plan import plan_judge, prompt_tokens
+from vlmtools.evaluate.merging import stored_keys, stored_texts, written
+from vlmtools.evaluate.run import Question
+from vlmtools.types import Responder
 
-if TYPE_CHECKING:
-    from vlmtools.evaluate.run import _Question
+JUDGE = "judge"
+"""Holds a judge's replies inside the run folder."""
 
 
 def make_plan(
-    asked: "_Question",
+    asked: Question,
     responder: Responder,
     folder: Path,
     price: tuple[float, float] | None = None,
+    judge: Responder | None = None,
 ) -> Plan:
     """Count what a run would ask; loads no model and sends nothing.
 
@@ -36,15 +37,16 @@ def make_plan(
         responder: Who is asked.
         folder: The run folder, whose stored answers are not asked for again; it need not exist.
         price: Price of a million tokens each way.
+        judge: Who judges the answers; None leaves verdicts out.
     """
     calls = list(wanted(responder, asked.samples, Draws(scored=asked.decoding)))
     there = stored_keys(folder)
-    missing = [request for key, request in calls if key not in there]
+    missing = [request.sample for key, request in calls if key not in there]
     most = float(asked.decoding.max_new_tokens)
-    written = _written(folder)
-    per_answer = fmean(written) if written else min(TOKENS_PER_ANSWER, most)
+    lengths = written(folder)
+    per_answer = fmean(lengths) if lengths else min(TOKENS_PER_ANSWER, most)
     size = len(calls) * (BYTES_PER_ANSWER + per_answer * CHARS_PER_TOKEN + BYTES_OF_INDEX)
-    read = sum(map(_prompt_tokens, missing))
+    read = sum(map(prompt_tokens, missing))
     step = Step(
         f"answers of {responder.name}",
         len(calls),
@@ -58,22 +60,11 @@ def make_plan(
         "tokens_per_answer": per_answer,
         "tokens_per_answer_at_most": most,
         "tokens_per_s": TOKENS_PER_S,
+        "tokens_per_image": TOKENS_PER_IMAGE,
+        "chars_per_token": CHARS_PER_TOKEN,
     }
-    return Plan(
-        (step,), price, {**assumed, "tokens_per_image": TOKENS_PER_IMAGE, "chars_per_token": CHARS_PER_TOKEN}
-    )
-
-
-def _written(folder: Path) -> list[float]:
-    """New tokens of the answers there are."""
-    found: list[float] = []
-    for place in [*([folder] if (folder / "run.json").is_file() else []), *worker_folders(folder)]:
-        with Store(place, read_only=True) as store:
-            counts = (record.get("n_new_tokens") for record in store.read("answers"))
-            found += [float(count) for count in counts if count is not None]
-    return found
-
-
-def _prompt_tokens(request: Request) -> float:
-    sample = request.sample
-    return len(sample.prompt + (sample.text or "")) / CHARS_PER_TOKEN + TOKENS_PER_IMAGE * len(sample.media)
+    if judge is None:
+        return Plan((step,), price, assumed)
+    texts = stored_texts(folder, {key: request.sample.id for key, request in calls})
+    judged = plan_judge(asked.benchmark, asked.samples, texts, judge, folder / JUDGE)
+    return Plan((step, judged.step), price, {**assumed, **judged.assumptions})
