@@ -89,7 +89,7 @@ def test_a_key_goes_only_to_the_host_it_was_made_for(monkeypatch: pytest.MonkeyP
     monkeypatch.delenv("VLMTOOLS_API_KEY", raising=False)
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
     server = Server("m", "https://api.openai.com/v1,https://elsewhere.test/v1")
-    own, other = (server._headers(where) for where in server._replicas.where)
+    own, other = (server._keys.headers(where) for where in server._replicas.where)
     assert own["Authorization"] == "Bearer sk-secret"
     assert "Authorization" not in other
     assert server._scrubbed("sk-secret leaked") == "[key] leaked"

@@ -17,6 +17,7 @@ from misbehaving_server import Log, serving
 
 from vlmtools.errors import BadInput, ServerError
 from vlmtools.responders._http import retry_after
+from vlmtools.responders._keys import Keys
 from vlmtools.responders.server import Server
 from vlmtools.types import Decoding, Reply, Request, Responder, Sample
 
@@ -349,7 +350,7 @@ def test_other_keys_go_only_where_they_belong(monkeypatch: pytest.MonkeyPatch) -
         "router.huggingface.co",
         "a.b.huggingface.cloud",
     ]
-    found = [Server("m", f"https://{host}/v1")._key_variable() for host in hosts]
+    found = [Keys().variable(f"https://{host}/v1") for host in hosts]
     assert found == ["OPENAI_API_KEY", "", "", "HF_TOKEN", "HF_TOKEN"]
 
 

@@ -7,7 +7,6 @@ growing, jittered pause, or after the pause the server asks for.
 
 import http.client
 import logging
-import os
 import random
 import re
 import ssl
@@ -38,19 +37,12 @@ from vlmtools.responders._http import (
     post_json,
     retry_after,
 )
+from vlmtools.responders._keys import KEY_ENV, Keys
 from vlmtools.responders._replicas import Replicas, addresses
 from vlmtools.types import Json, Reply, Request
 
 log = logging.getLogger(__name__)
 
-KEY_ENV = "VLMTOOLS_API_KEY"
-KEYS_BY_HOST = {
-    "openai.com": "OPENAI_API_KEY",
-    "huggingface.co": "HF_TOKEN",
-    "huggingface.cloud": "HF_TOKEN",
-    "hf.space": "HF_TOKEN",
-}
-"""Variables that are read only for the host they were made for."""
 PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
 """HTTP statuses after which the same call may succeed."""
 _SPEC = re.compile(r"(?:server:)?(?P<model>(?!server:).+?)@(?P<url>https?://.+)", re.DOTALL)
@@ -95,7 +87,7 @@ class Server:
         """Refuse an address that cannot work."""
         where = addresses(self.url)
         self.endpoint, self._replicas = where[0], Replicas(where, self.backoff_s, self.max_wait_s)
-        self.name = self.name or self.model
+        self.name, self._keys = self.name or self.model, Keys(self.key_env)
         if not self.model or self.concurrency < 1:
             raise BadInput(
                 f"A server needs a model and a concurrency from 1, not {self.model!r} and {self.concurrency}."
@@ -211,7 +203,7 @@ class Server:
 
     def _asked(self, where: str, request: Request, body: dict[str, Json], this: "_Round") -> Reply:
         try:
-            answer = post_json(where, body, self._headers(where), self.timeout_s, this.live)
+            answer = post_json(where, body, self._keys.headers(where), self.timeout_s, this.live)
         except ssl.SSLCertVerificationError as error:
             raise self._setup(f"its certificate is not trusted: {error.verify_message}", _HINT_TLS) from None
         except (OSError, http.client.HTTPException) as error:
@@ -235,10 +227,12 @@ class Server:
                 self._complaints.append(said)
                 log.warning("%s: the server does not take a field (%s); going on without it", self.name, said)
             return Adapted(lighter)
-        hint = _HINTS.get(answer.status, "Correct the address or the request.")
+        hint = _HINTS.get(answer.status, "Correct the address or the request.").format(
+            variable=self._keys.variable(self.endpoint) or KEY_ENV
+        )
         if answer.status in (401, 403, 404, 405) and not self._answered:
-            return self._setup(text, hint.format(variable=self._key_variable() or KEY_ENV))
-        return Refused(f"{text} {hint.format(variable=self._key_variable() or KEY_ENV)}")
+            return self._setup(text, hint)
+        return Refused(f"{text} {hint}")
 
     def _gave_up(self, request: Request, error: "Passing", problem: str, attempt: int) -> Reply:
         if error.unreachable and not self._reached:
@@ -259,32 +253,8 @@ class Server:
         longest = min(self.max_wait_s, self.backoff_s * 2.0**attempt)
         return longest * random.uniform(0.5, 1.0)
 
-    def _key_variable(self, where: str = "") -> str:
-        if self.key_env:
-            return self.key_env
-        host = urlsplit(where or self.endpoint).hostname or ""
-        made_for = [
-            var for domain, var in KEYS_BY_HOST.items() if host == domain or host.endswith(f".{domain}")
-        ]
-        return next((variable for variable in (KEY_ENV, *made_for) if os.environ.get(variable)), "")
-
-    def _key(self, where: str) -> str:
-        key = os.environ.get(self._key_variable(where) or KEY_ENV, "").strip()
-        if not re.fullmatch(r"[\x21-\x7e]*", key):
-            raise ServerError(
-                f"The key in {self._key_variable(where)} holds blanks or odd characters. Set it anew."
-            )
-        return key
-
-    def _headers(self, where: str) -> dict[str, str]:
-        key = self._key(where)
-        return {"Accept": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
-
     def _scrubbed(self, text: str) -> str:
-        for where in self._replicas.where:
-            key = os.environ.get(self._key_variable(where) or KEY_ENV, "").strip()
-            text = text.replace(key, "[key]") if len(key) >= 4 else text
-        return text
+        return self._keys.scrubbed(text, self._replicas.where)
 
 
 class _Round:
