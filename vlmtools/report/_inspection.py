@@ -1,7 +1,5 @@
 """Look at one answer: where the model looked, which heads the picture moves, which words depend on it."""
 
-import base64
-import io
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from vlmtools.report._inspect_grid import MOST_CELLS, Grid, find_grid, run_lengths
 from vlmtools.report._kept import Kept, kept_of
-from vlmtools.report.media import Picture, inline
+from vlmtools.report._model_picture import as_seen
+from vlmtools.report.media import Picture
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
 
     from vlmtools.pruning.base import TokenPruner
     from vlmtools.vlm import VLM
-
-SIDE = 560
 
 
 @dataclass(frozen=True)
@@ -128,7 +125,7 @@ def look(
         vhd=_rows(found.heads[0]),
         mass=_rows(seen.mass[:, 0].mean(1)),
         chosen=chosen,
-        picture=_picture(vlm, opened, batch),
+        picture=as_seen(vlm, opened, batch),
         grid=_pooled_grid(grid),
         maps=_maps(seen.last.picture[:, 0], grid, members) if grid else b"",
         notes=tuple(one for one in (grid.note, why, _cross_note(seen.cross)) if one),
@@ -271,34 +268,3 @@ def _pooled(maps: "Tensor", grid: Grid) -> "Tensor":
     square = maps.reshape(len(maps), 1, grid.rows, grid.columns)
     found: Tensor = avg_pool2d(square, size, ceil_mode=True, count_include_pad=False)
     return found.flatten(1)
-
-
-def _picture(vlm: "VLM", image: "Image", batch: Any) -> Picture:
-    """The picture, cut as the processor cuts it."""
-    cut = _as_seen(getattr(vlm.processor, "image_processor", None), batch)
-    buffer = io.BytesIO()
-    (cut or image).convert("RGB").save(buffer, "PNG")
-    uri = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
-    return inline(uri, side=SIDE)
-
-
-def _as_seen(processor: Any, batch: Any) -> "Image | None":
-    """The pixels the model was given, where its processor cuts the edges off."""
-    import torch
-    from PIL import Image
-
-    pixels = batch.get("pixel_values")
-    if (
-        not getattr(processor, "do_center_crop", False)
-        or pixels is None
-        or pixels.ndim != 4
-        or len(pixels) != 1
-    ):
-        return None
-    mean, std = (torch.tensor(getattr(processor, name)).view(3, 1, 1) for name in ("image_mean", "image_std"))
-    colours = (pixels[0].float().cpu() * std + mean).clamp(0, 1) * 255
-    picture = Image.fromarray(colours.round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy())
-    if max(picture.size) >= SIDE:
-        return picture
-    factor = -(-SIDE // max(picture.size))
-    return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.BICUBIC)
