@@ -19,7 +19,8 @@ from vlmtools.engine.answering import Answering, absolute
 from vlmtools.engine.base import Failed
 from vlmtools.engine.block import differing
 from vlmtools.engine.local import Local
-from vlmtools.engine.ray import RayData, room, waves
+from vlmtools.engine.ray import RayData, waves
+from vlmtools.engine.sizing import GB, Asked
 from vlmtools.engine.spec import open_engine, refuse_budget
 from vlmtools.errors import BadInput, ResponderError, UnknownName
 from vlmtools.store import Store
@@ -32,9 +33,9 @@ def test_local_is_what_there_was() -> None:
 
 
 def test_ray_is_opened_without_starting_anything() -> None:
-    engine = open_engine("ray:10.0.0.1:6379", workers=3, gpus_per_worker=0.5, block=7)
+    engine = open_engine("ray:10.0.0.1:6379", workers=3, gpus_per_worker=0.5, block=7, memory_per_worker=2)
     assert isinstance(engine, RayData)
-    assert (engine.address, engine.workers, engine.gpus_per_worker) == ("10.0.0.1:6379", 3, 0.5)
+    assert (engine.address, engine.asked) == ("10.0.0.1:6379", Asked(3, 0.5, 1.0, 2 * GB))
     assert engine.size(256) == 7
     assert [RayData().size(chunk) for chunk in (256, 2048, 1)] == [16, 128, 1]
     assert open_engine("ray", batch_size=64).size(256) == 64, "a block holds at least a batch"
@@ -47,6 +48,8 @@ def test_ray_is_opened_without_starting_anything() -> None:
         ("spark", {}, UnknownName),
         ("local:here", {}, BadInput),
         ("local", {"workers": 2}, BadInput),
+        ("local", {"memory_per_worker": 0}, BadInput),
+        ("ray", {"memory_per_worker": -1}, BadInput),
         ("ray:a b", {}, BadInput),
         ("ray", {"workers": 0}, BadInput),
         ("ray", {"gpus_per_worker": -1}, BadInput),
@@ -81,19 +84,6 @@ def test_waves_are_bounded_keep_order_and_take_blocks_as_they_are_needed() -> No
     assert [block[0] for block in rest] == list(range(3, 100))
     assert list(waves([[1] * 50, [2]], 35)) == [[[1] * 50], [[2]]]
     assert list(waves([], 35)) == []
-
-
-def node(alive: bool = True, **resources: float) -> dict[str, Any]:
-    return {"Alive": alive, "Resources": resources}
-
-
-def test_room_counts_what_fits_on_each_node_that_is_alive() -> None:
-    nodes = [node(CPU=8, GPU=2), node(CPU=3), node(alive=False, CPU=64, GPU=8)]
-    assert room(nodes, 1, 0) == 11
-    assert room(nodes, 2, 1) == 2
-    assert room(nodes, 1, 0.25) == 8
-    with pytest.raises(BadInput, match=r"8 CPUs, 2 GPUs; 3 CPUs, 0 GPUs"):
-        room(nodes, 16, 0)
 
 
 def test_identities_are_compared_as_they_are_stored() -> None:

@@ -70,8 +70,16 @@ Workers = Annotated[
 ]
 GpusPerWorker = Annotated[
     float | None,
+    option(RUN, "--gpus-per-worker", min=0.0, help="0.25 puts four on a GPU.", show_default="by memory"),
+]
+MemoryPerWorker = Annotated[
+    float | None,
     option(
-        RUN, "--gpus-per-worker", min=0.0, help="0.25 puts four on a GPU.", show_default="1 if there are any"
+        RUN,
+        "--memory-per-worker",
+        min=0.0,
+        help="GB of each worker with a model, for how many fit; 0: not counted.",
+        show_default="estimated",
     ),
 ]
 CpusPerWorker = Annotated[float, option(RUN, "--cpus-per-worker", help="Cores set aside for each worker.")]

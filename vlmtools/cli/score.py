@@ -40,6 +40,7 @@ def score(
     gpus_per_worker: opt.GpusPerWorker = None,
     cpus_per_worker: opt.CpusPerWorker = 1.0,
     block: opt.Block = None,
+    memory_per_worker: opt.MemoryPerWorker = None,
 ) -> None:
     """Score answers on a benchmark, by the official rule unless --protocol says otherwise.
 
@@ -58,6 +59,7 @@ def score(
         gpus_per_worker=gpus_per_worker,
         cpus_per_worker=cpus_per_worker,
         block=block,
+        memory_per_worker=memory_per_worker,
     )
     record = {"command": shlex.join(["vlmtools", *sys.argv[1:]])}
     with made:

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from vlmtools.engine.base import Call, Failed, Result, Work
 from vlmtools.engine.block import Back, Block, Ledger, Worker
+from vlmtools.engine.sizing import GB, Asked, Share, room, share, smallest_gpu
 from vlmtools.errors import BadInput, NotInstalled
 
 log = logging.getLogger(__name__)
@@ -18,6 +19,8 @@ WAVE = 65_536
 """Calls handed to Ray together: what waits in its object store stays bounded, and models are loaded once per wave."""
 STARTS = 5
 """Workers that may die one after the other while they start; then nothing is wrong with a node, but with all."""
+PROBE_S = 60
+"""Seconds after which a node is not asked any longer how large its GPUs are."""
 BLOCKS_PER_CHUNK = 16
 """A block is this part of a local chunk: all of it is lost when its worker dies, so it is small."""
 
@@ -32,10 +35,12 @@ class RayData:
     Args:
         address: As `ray.init` takes it; None is the cluster of this machine, started if there is none.
         workers: Most workers; None takes what the cluster has room for.
-        gpus_per_worker: None is 1 for work that loads a model on a cluster with GPUs, else 0.
+        gpus_per_worker: None is a share by memory for work that loads a model on a cluster with GPUs, else 0.
         cpus_per_worker: Cores set aside for each worker.
         block: Calls in a block; None is a sixteenth of a local chunk, at least a batch.
         batch: Calls that a model computes together, from 1.
+        memory_per_worker: GB (10^9 bytes) of each worker that loads a model; 0 counts no memory, None is estimated
+            unless `workers` is given.
     """
 
     def __init__(
@@ -46,9 +51,10 @@ class RayData:
         cpus_per_worker: float = 1.0,
         block: int | None = None,
         batch: int = 1,
+        memory_per_worker: float | None = None,
     ) -> None:
-        self.address, self.workers = address, workers
-        self.gpus_per_worker, self.cpus_per_worker = gpus_per_worker, cpus_per_worker
+        memory = None if memory_per_worker is None else round(memory_per_worker * GB)
+        self.address, self.asked = address, Asked(workers, gpus_per_worker, cpus_per_worker, memory)
         self.block, self.batch = block, batch
         self._ours = False
         self._numbers = count()
@@ -127,8 +133,7 @@ class RayData:
         ray = self._ray()
         import pandas as pd
 
-        gpus = self._gpus(ray, work)
-        fit = self.workers or room(ray.nodes(), self.cpus_per_worker, gpus)
+        one, fit = self._pool(ray, work)
         # A node that is lost takes nothing along but its own work: the ledger stays with the driver.
         here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
             ray.get_runtime_context().get_node_id(), soft=False
@@ -145,8 +150,9 @@ class RayData:
                 batch_size=None,
                 batch_format="pandas",
                 compute=ray.data.ActorPoolStrategy(size=min(fit, len(pending))),
-                num_cpus=self.cpus_per_worker,
-                num_gpus=gpus or None,
+                num_cpus=one.cpus,
+                num_gpus=one.gpus or None,
+                memory=one.memory or None,
             )
         del frames
         with _hushed(), _in_our_words(ray, work.name):
@@ -156,10 +162,12 @@ class RayData:
                         ray.get(ledger.done.remote(back.number))  # before anything is stored
                     yield back
 
-    def _gpus(self, ray: Any, work: Work[Call, Result]) -> float:
-        if self.gpus_per_worker is not None:
-            return self.gpus_per_worker
-        return 1.0 if work.loads_a_model and ray.cluster_resources().get("GPU", 0) else 0.0
+    def _pool(self, ray: Any, work: Work[Any, Any]) -> tuple[Share, int]:
+        """What a worker gets, and how many of them there are."""
+        one = share(self.asked, work, ray.nodes(), lambda: gpu_bytes(ray))
+        fit = room(ray.nodes(), one)  # also refuses what fits nowhere: Ray would wait for ever
+        log.info("%s: %s", work.name, one)
+        return one, self.asked.workers or fit
 
     def _ray(self) -> Any:
         """Ray, connected."""
@@ -203,32 +211,21 @@ def waves(blocks: Iterable[Sequence[Call]], most: int) -> Iterator[list[Sequence
         yield wave
 
 
-def room(nodes: Sequence[Mapping[str, Any]], cpus: float, gpus: float) -> int:
-    """How many workers fit on the nodes that are alive.
+def gpu_bytes(ray: Any) -> int | None:
+    """Bytes of the smallest GPU of the cluster, asked of every node that has some; None when one of them cannot tell.
 
     Args:
-        nodes: As `ray.nodes()` gives them.
-        cpus: Cores per worker.
-        gpus: GPUs per worker.
-
-    Raises:
-        BadInput: Not a single one.
+        ray: Ray, connected.
     """
-    alive = [node["Resources"] for node in nodes if node["Alive"]]
-    wanted = {"CPU": cpus, "GPU": gpus}
-    fit = sum(
-        min(int(one.get(kind, 0.0) / each) for kind, each in wanted.items() if each > 0) for one in alive
-    )
-    if not fit:
-        there = (
-            "; ".join(f"{one.get('CPU', 0):g} CPUs, {one.get('GPU', 0):g} GPUs" for one in alive) or "none"
-        )
-        raise BadInput(
-            f"No node of the cluster has room for a worker with {cpus:g} CPUs and {gpus:g} GPUs; its nodes have: "
-            f"{there}. Ask for less (--cpus-per-worker, --gpus-per-worker), or name --workers if the cluster grows on "
-            "demand."
-        )
-    return fit
+    probe = ray.remote(num_cpus=0)(smallest_gpu)
+    there = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
+    nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU", 0)]
+    asked = [probe.options(scheduling_strategy=there(node, soft=False)).remote() for node in nodes]
+    try:
+        found = ray.get(asked, timeout=PROBE_S)
+    except ray.exceptions.RayError:
+        return None
+    return min(found) if found and None not in found else None
 
 
 @contextmanager

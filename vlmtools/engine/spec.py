@@ -16,6 +16,7 @@ def open_engine(
     cpus_per_worker: float = 1.0,
     block: int | None = None,
     batch_size: int | None = None,
+    memory_per_worker: float | None = None,
 ) -> Engine:
     """The engine of a name; nothing is started before its first call.
 
@@ -23,12 +24,14 @@ def open_engine(
         spec: `local`; `ray` for the cluster this machine belongs to, else one on this machine alone; `ray:ADDRESS` for
             a cluster elsewhere, such as `ray:10.0.0.1:6379`; `ray:local` for one on this machine alone in any case.
         workers: Most workers per responder or judge, from 1; None takes what the cluster has room for.
-        gpus_per_worker: GPUs of each worker, 0.25 for four workers on one GPU; None is 1 where the cluster has GPUs and
-            the work loads a model, else 0.
+        gpus_per_worker: GPUs of each worker, 0.25 for four workers on one GPU; None is a share by the memory that the
+            model is estimated to take, where the cluster has GPUs and the work loads a model, else 0.
         cpus_per_worker: CPU cores set aside for each worker, above 0.
         block: Calls a worker takes at once and gives back together; None is a sixteenth of a local chunk, at least a
             batch.
         batch_size: What a model computes together; None when it finds out itself.
+        memory_per_worker: GB (10^9 bytes) of each worker that loads a model, of its GPU where it has one, from 0; 0
+            counts no memory; None is estimated, unless `workers` is given.
 
     Raises:
         UnknownName: There is no such engine.
@@ -40,14 +43,17 @@ def open_engine(
             f"There is no engine {name!r}.{suggest(name, NAMES)} A cluster elsewhere is written ray:ADDRESS."
         )
     if name == "local":
-        _refuse_for_local(spec, address, workers, gpus_per_worker, block)
+        _refuse_for_local(spec, address, workers, gpus_per_worker, block, memory_per_worker)
         from vlmtools.engine.local import Local
 
         return Local()
-    _check(workers, gpus_per_worker, cpus_per_worker, block)
+    _check(workers, gpus_per_worker, cpus_per_worker, block, memory_per_worker)
     from vlmtools.engine.ray import RayData
 
-    return RayData(_address(address), workers, gpus_per_worker, cpus_per_worker, block, batch_size or 1)
+    where = _address(address)
+    return RayData(
+        where, workers, gpus_per_worker, cpus_per_worker, block, batch_size or 1, memory_per_worker
+    )
 
 
 def refuse_budget(spec: str, budget: object) -> None:
@@ -68,10 +74,8 @@ def refuse_budget(spec: str, budget: object) -> None:
         )
 
 
-def _refuse_for_local(
-    spec: str, address: str, workers: int | None, gpus: float | None, block: int | None
-) -> None:
-    if address or workers is not None or gpus is not None or block is not None:
+def _refuse_for_local(spec: str, address: str, *of_a_cluster: float | None) -> None:
+    if address or any(value is not None for value in of_a_cluster):
         raise BadInput(
             f"--engine {spec!r} runs in this process, without address, workers or blocks. Those belong to a cluster: "
             "add --engine ray, or leave them out; --batch-size and --concurrency are the options of one machine."
@@ -87,12 +91,13 @@ def _address(text: str) -> str | None:
     return text or None
 
 
-def _check(workers: int | None, gpus: float | None, cpus: float, block: int | None) -> None:
-    given = {"workers": workers, "block": block}
-    small = [name for name, value in given.items() if value is not None and value < 1]
-    if small or (gpus is not None and gpus < 0) or cpus <= 0:
+def _check(
+    workers: int | None, gpus: float | None, cpus: float, block: int | None, memory: float | None
+) -> None:
+    small = any(value is not None and value < 1 for value in (workers, block))
+    if small or any(value is not None and value < 0 for value in (gpus, memory)) or cpus <= 0:
         raise BadInput(
             f"A cluster cannot work with workers={workers}, gpus per worker={gpus}, cpus per worker={cpus}, "
-            f"block={block}. Workers and blocks count from 1, GPUs from 0, CPUs above 0. Correct them, or leave them "
-            "out."
+            f"memory per worker={memory}, block={block}. Workers and blocks count from 1, GPUs and memory from 0, CPUs "
+            "above 0. Correct them, or leave them out."
         )

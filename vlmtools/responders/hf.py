@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from vlmtools.bundled import located
 from vlmtools.errors import BadInput
+from vlmtools.families._footprint import footprint
 from vlmtools.families._loading import check_options
 from vlmtools.fingerprint import revision_of
 from vlmtools.responders._patched import Attachable, attach_all, identity_of, label_of
@@ -131,6 +132,18 @@ class HF:
         patched |= {"prune": self._pruning, "patching": PATCHING_VERSION} if self._pruning else {}
         beams = {"num_beams": self.num_beams} if self.num_beams > 1 else {}
         return patched | beams | ({"n_frames": self.n_frames} if self.n_frames != N_FRAMES else {})
+
+    def memory(self, on_gpu: bool) -> tuple[int, int] | None:
+        """Bytes of the weights, and of a batch beside them, estimated without loading; None when nobody knows.
+
+        Args:
+            on_gpu: Whether the model will lie on a GPU, where the first batch is larger.
+        """
+        guess = FIRST_GUESS.get("cuda" if on_gpu else "cpu", 16)
+        batch = guess if self.batch_size == "auto" else int(self.batch_size)
+        revision = None if Path(self.model).expanduser().is_dir() else self.revision
+        n_calls = batch * self.num_beams
+        return footprint(self.model, revision, self.dtype, self.quant, n_calls, self.trust_remote_code)
 
     def answer(self, requests: Sequence[Request]) -> Iterator[tuple[Request, Reply]]:
         """Yield each request with its reply, a batch at a time.
