@@ -20,7 +20,8 @@ from typing import Any
 import torch
 
 from vlmtools.families._probe import anatomy
-from vlmtools.pruning._bench import HEADINGS, Measured, Ratio, cells, measure, ratio
+from vlmtools.pruning._bench import measure, ratio
+from vlmtools.pruning._measured import HEADINGS, Measured, Ratio, cells
 from vlmtools.pruning._spec import parse_method
 from vlmtools.pruning._tower import Listener, look_at_tower
 from vlmtools.pruning.base import Needs

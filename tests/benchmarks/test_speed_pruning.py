@@ -7,7 +7,7 @@ from types import ModuleType
 import pytest
 from places import ROOT
 
-from vlmtools.pruning._bench import Ratio
+from vlmtools.pruning._measured import Ratio
 
 
 @pytest.fixture(scope="module")

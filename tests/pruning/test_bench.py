@@ -12,8 +12,9 @@ from typer.testing import CliRunner
 
 from vlmtools.cli import app
 from vlmtools.errors import BadInput
-from vlmtools.pruning._bench import STAGES, Measured, markdown, measure, ratio, screen
+from vlmtools.pruning._bench import measure, ratio
 from vlmtools.pruning._cost import Shape, cache_bytes
+from vlmtools.pruning._measured import STAGES, Measured, markdown, screen
 from vlmtools.pruning._spec import parse_keeps, parse_method
 from vlmtools.pruning.divprune import DivPrune
 

@@ -10,7 +10,7 @@ from golden_cases import each, tensors
 from places import find_all, golden_roots
 from torch import Tensor
 
-from vlmtools.pruning._layouts import cell_means
+from vlmtools.pruning._layout import cell_means
 from vlmtools.pruning._scores import column_means
 from vlmtools.pruning.base import Seen, Tower
 from vlmtools.pruning.hiprune import HiPrune, n_anchors, released_stages, stages

@@ -5,7 +5,7 @@ from matrix import family
 from pruning_cases import First, padded
 
 from vlmtools.families.base import noise
-from vlmtools.pruning._layouts import block_means
+from vlmtools.pruning._layout import block_means
 from vlmtools.pruning._packing import Area, columns_of, cut, kept_places
 from vlmtools.pruning.base import Selection
 from vlmtools.pruning.grid import even_grid

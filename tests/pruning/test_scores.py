@@ -18,7 +18,8 @@ from vlmtools.families._kernel import tap
 from vlmtools.families._probe import anatomy
 from vlmtools.families.base import noise
 from vlmtools.pruning._encode import _items, encoder_inputs, encoder_of
-from vlmtools.pruning._layouts import Encoded, cell_means, layout_of
+from vlmtools.pruning._layout import Encoded, cell_means
+from vlmtools.pruning._layouts import layout_of
 from vlmtools.pruning._scores import Heard, column_means, first_row
 from vlmtools.pruning._tower import look_at_tower
 from vlmtools.pruning.base import Needs, Seen

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from vlmtools.pruning._bench import Measured
+    from vlmtools.pruning._measured import Measured
     from vlmtools.pruning.base import TokenPruner
     from vlmtools.vlm import VLM
 
@@ -37,7 +37,8 @@ def show_savings(
     """
     from vlmtools.cli._screen import print_json
     from vlmtools.media import load_image
-    from vlmtools.pruning._bench import measure, noise_picture, screen
+    from vlmtools.pruning._bench import measure, noise_picture
+    from vlmtools.pruning._measured import screen
 
     typed = asked["image"]
     noise = typed == f"noise {side}"

@@ -11,7 +11,8 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from vlmtools.errors import BadInput
-from vlmtools.pruning._layouts import Cells, Encoded, Layout
+from vlmtools.pruning._layout import Encoded, Layout
+from vlmtools.pruning._layouts import Cells
 from vlmtools.pruning._packing import Area, Kept, kept_places
 from vlmtools.pruning._tower import Listener
 from vlmtools.pruning.base import Seen, Selection, TokenPruner

@@ -6,9 +6,8 @@ one channel at a time: a merge of patches becomes a mean, a line end becomes NaN
 
 import contextlib
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,104 +16,8 @@ from torch import Tensor
 
 from vlmtools.errors import CannotAttach
 from vlmtools.families._probe import Anatomy
+from vlmtools.pruning._layout import Channels, Encoded, Layout, block_means, cell_means, one_each, square
 from vlmtools.pruning._packing import Area
-
-Channels = Float[Tensor, "patch channel"]
-"""Values of all patches of a call in the order of the tower, class tokens left out."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Encoded:
-    """Pictures or videos after encoding.
-
-    Args:
-        kind: `image` or `video`.
-        inputs: Of the call.
-        items: Features of every picture, tile or row of the batch, (token, dim), in the order of the placeholders.
-    """
-
-    kind: str
-    inputs: Mapping[str, Any]
-    items: tuple[Tensor, ...]
-
-    @property
-    def n_tokens(self) -> int:
-        """Placeholders they fill."""
-        return sum(map(len, self.items))
-
-
-class Layout(ABC):
-    """The way of one family.
-
-    Args:
-        parts: Of the model.
-    """
-
-    def __init__(self, parts: Anatomy) -> None:
-        self.base, self.config = parts.model.base_model, parts.model.config
-        self.tower = parts.model.get_encoder(modality="image")
-
-    @contextlib.contextmanager
-    def watching(self) -> Iterator[None]:
-        """Around the encoding, for layouts that learn from it."""
-        yield
-
-    @abstractmethod
-    def areas(self, encoded: Encoded) -> list[Area]:
-        """The views among the placeholders.
-
-        Args:
-            encoded: The pictures.
-        """
-
-    @abstractmethod
-    def pack(self, values: Channels, encoded: Encoded) -> Float[Tensor, "place channel"]:
-        """Values of patches, one row per placeholder; NaN where no patch stands behind one.
-
-        Args:
-            values: Of the patches.
-            encoded: The pictures.
-        """
-
-
-def _one_each(items: tuple[Tensor, ...], grids: list[tuple[int, int]]) -> list[Area]:
-    """A view per item, at its end; what comes before it (a class token) belongs to no view."""
-    areas, start = [], 0
-    for index, (item, (height, width)) in enumerate(zip(items, grids, strict=True)):
-        extra = len(item) - height * width
-        areas.append(Area(torch.arange(start + extra, start + len(item)), (height, width), index))
-        start += len(item)
-    return areas
-
-
-def _square(n: int) -> tuple[int, int]:
-    side = math.isqrt(n)
-    return (side, side) if side * side in (n, n - 1) else (1, n)
-
-
-def block_means(values: Channels, grid: tuple[int, int], size: int) -> Float[Tensor, "token channel"]:
-    """Means over squares of patches, for one picture in raster order.
-
-    Args:
-        values: Of its patches.
-        grid: (height, width) in patches; what does not fill a square is left out.
-        size: Side of a square.
-    """
-    height, width = (one // size for one in grid)
-    cropped = values.reshape(*grid, -1)[: height * size, : width * size]
-    return cropped.reshape(height, size, width, size, -1).mean((1, 3)).flatten(0, 1)
-
-
-def cell_means(values: Channels, size: int, order: Tensor | None = None) -> Float[Tensor, "token channel"]:
-    """Means over patches that lie next to each other because they will be merged.
-
-    Args:
-        values: Of the patches.
-        size: Patches per token.
-        order: Token that stands at each place when the tower works in windows; None when in raster order.
-    """
-    means = values.reshape(-1, size, values.shape[-1]).mean(1)
-    return means if order is None else means[order.to(means.device).argsort()]
 
 
 class Plain(Layout):
@@ -124,9 +27,9 @@ class Plain(Layout):
         """A view per picture."""
         sizes = encoded.inputs.get("image_sizes")
         if sizes is None:
-            return _one_each(encoded.items, [_square(len(item)) for item in encoded.items])
+            return one_each(encoded.items, [square(len(item)) for item in encoded.items])
         patch = self.tower.patch_size
-        return _one_each(encoded.items, [(int(h) // patch, int(w) // patch) for h, w in sizes])
+        return one_each(encoded.items, [(int(h) // patch, int(w) // patch) for h, w in sizes])
 
     def pack(self, values: Channels, encoded: Encoded) -> Float[Tensor, "place channel"]:
         """As they are."""
@@ -145,7 +48,7 @@ class Square(Layout):
         """A view per tile; all tiles that Idefics3 hands over for a prompt count as one picture."""
         n = math.prod(self._grid()) // self._size() ** 2
         tiles = [(row, tile) for row, item in enumerate(encoded.items) for tile in torch.split(item, n)]
-        found = _one_each(tuple(tile for _, tile in tiles), [_square(n)] * len(tiles))
+        found = one_each(tuple(tile for _, tile in tiles), [square(n)] * len(tiles))
         by_row = self.config.model_type in ("idefics3", "smolvlm")
         return [
             replace(one, picture=row if by_row else None) for one, (row, _) in zip(found, tiles, strict=True)
@@ -178,7 +81,7 @@ class Merged(Layout):
     def areas(self, encoded: Encoded) -> list[Area]:
         """A view per picture."""
         size = self.config.spatial_merge_size
-        return _one_each(encoded.items, [(h // size, w // size) for h, w in self._grids(encoded)])
+        return one_each(encoded.items, [(h // size, w // size) for h, w in self._grids(encoded)])
 
     def pack(self, values: Channels, encoded: Encoded) -> Float[Tensor, "place channel"]:
         """Means over squares."""
@@ -257,7 +160,7 @@ class Tiles(Layout):
         places = torch.arange(sum(one.shape[0] * one.shape[1] for one in features)).double()[:, None]
         areas, start = [], 0
         for index, (packed, n) in enumerate(zip(self._packed(places), base, strict=True)):
-            areas.append(Area(torch.arange(start, start + n), _square(n), index))
+            areas.append(Area(torch.arange(start, start + n), square(n), index))
             mosaic = packed[n:, 0].isnan().logical_not().cpu()
             if bool(mosaic.any()):
                 width = int(mosaic.long().cumprod(0).sum())
