@@ -3,7 +3,7 @@
     python benchmarks/speed/scale.py speed                    # engines: local, ray with 1 and with 2 workers
     python benchmarks/speed/scale.py answers 10000 100000     # memory of the driver while answers are collected
     python benchmarks/speed/scale.py ray 10000 100000         # the same, with the calls made by two Ray workers
-    python benchmarks/speed/scale.py ranking 10000            # the same for a whole crosscheck of three recorded models
+    python benchmarks/speed/scale.py ranking 10000            # the same for a whole crosscheck of three recorded files
 
 `speed` lets the bundled model describe drawn scenes, with one thread per process; start-up (until the first answers are
 stored) is told apart from the rate after it. The others use a responder that answers at once, so that nothing but the
@@ -26,7 +26,7 @@ from vlmtools.crosscheck.collect import Draws, collect
 from vlmtools.engine.base import Engine
 from vlmtools.engine.spec import open_engine
 from vlmtools.store import Store
-from vlmtools.types import Answers, Decoding, Json, Reply, Request, Responder, Sample
+from vlmtools.types import Decoding, Json, Reply, Request, Responder, Sample
 
 PASSAGE = "There is a dog on a red couch beside a small table with a cup on it, and a cat looks at both. "
 THINGS = ("cat", "dog", "bus", "car", "cup", "bed", "cow", "sheep")
@@ -95,36 +95,42 @@ def answers(n: int, engine: Engine) -> dict[str, Json]:
     }
 
 
-def ranking(n: int) -> dict[str, Json]:
-    """Rank three recorded models over `n` items with the judge `objects`.
+def ranking(n: int, n_boot: int = 2000) -> dict[str, Json]:
+    """Rank three files of recorded answers to `n` items with the judge `objects`.
 
     Args:
         n: Items.
+        n_boot: Resamples.
     """
     from vlmtools.crosscheck.api import crosscheck
-    from vlmtools.responders.recorded import Recorded
 
-    before = resident_bytes()
-    sources: list[Responder] = []
-    for m in range(3):
-        said = {
-            f"{i}": Answers(
-                f"{i}", f"m{m}", f"Number {i} shows a {THINGS[i % 8]}, a {THINGS[(i + 1 + m) % 8]} and a cup."
-            )
-            for i in range(n)
-        }
-        sources.append(Recorded(f"m{m}", said))
-    started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        crosscheck(sources, out=folder, n_boot=100)
+        files = [_recorded(Path(folder) / f"m{m}.jsonl", m, n) for m in range(3)]
+        run = Path(folder) / "run"
+        before = resident_bytes()
+        started = time.perf_counter()
+        crosscheck(files, out=run, n_boot=n_boot)
+        seconds = time.perf_counter() - started
+        stored = sum(path.stat().st_size for path in run.glob("*"))
     peak = peak_bytes() - before
     return {
         "items": n,
         "votes": 6 * n,
+        "resamples": n_boot,
         "peak above start": peak,
-        "peak per vote": peak / (6 * n),
-        "votes per s": 6 * n / (time.perf_counter() - started),
+        "s": seconds,
+        "votes per s": 6 * n / seconds,
+        "stored bytes per item": stored / n,
     }
+
+
+def _recorded(path: Path, m: int, n: int) -> Path:
+    """What model `m` said about `n` items: every item shows three things, and one that differs between models."""
+    with path.open("w") as file:
+        for i in range(n):
+            text = f"Number {i} shows a {THINGS[i % 8]}, a {THINGS[(i + 1 + m) % 8]} and a cup."
+            file.write(json.dumps({"id": f"{i}", "text": text}) + "\n")
+    return path
 
 
 def timed(responder: Responder, asked: Sequence[Sample], engine: Engine) -> dict[str, Json]:
@@ -202,7 +208,7 @@ def main() -> None:
     elif len(asked.sizes) == 1:
         print(json.dumps(_measured(asked.what, asked.sizes[0], asked.block or 512)), flush=True)
     else:
-        for size in asked.sizes or (10_000, 100_000):
+        for size in asked.sizes or (10_000, 100_000, 1_000_000):
             subprocess.run([sys.executable, __file__, asked.what, str(size)], check=True)
 
 
