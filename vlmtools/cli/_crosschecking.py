@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
 
     from vlmtools.crosscheck.ranking import Ranking
@@ -22,7 +24,7 @@ class Run:
         setting: "CrossCheck",
         judges: list[Any],
         responders: "list[Responder]",
-        samples: "list[Sample]",
+        samples: "Sequence[Sample]",
         out: Path | None,
         offline: bool,
         early_stop: bool,

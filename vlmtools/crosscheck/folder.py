@@ -17,6 +17,7 @@ from vlmtools.types import Json, Responder, Sample
 if TYPE_CHECKING:
     from vlmtools.crosscheck.run import CrossCheck
 
+_HERE = "\0items"
 RUNS = Path("runs")
 """Where runs go that were given no folder."""
 
@@ -30,13 +31,19 @@ def default_folder(setting: "CrossCheck", sources: Sequence[Responder], samples:
     judge = setting.judge if isinstance(setting.judge, str) else judge_record(setting, setting.judge, sources)
     parts = {
         "sources": sorted(source.name for source in sources),
-        "items": [[sample.id, sample.prompt] for sample in samples],
+        "items": _HERE,
         "mode": setting.mode,
         "judge": judge,
         "draws": asdict(setting.draws),
     }
-    digest = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
-    return RUNS / f"crosscheck-{digest[:10]}"
+    text = json.dumps(parts, sort_keys=True, default=str)
+    before, after = text.split(json.dumps(_HERE), 1)
+    digest = hashlib.sha256(before.encode())
+    # One by one: as a whole, the items may be more than fits in memory.
+    for place, sample in enumerate(samples):
+        digest.update((", " if place else "[").encode() + json.dumps([sample.id, sample.prompt]).encode())
+    digest.update((("]" if samples else "[]") + after).encode())
+    return RUNS / f"crosscheck-{digest.hexdigest()[:10]}"
 
 
 def open_run(folder: Path, setting: "CrossCheck", sources: Sequence[Responder]) -> Store:
