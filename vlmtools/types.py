@@ -178,6 +178,7 @@ class Responder(Protocol):
         ...
 
 
-def by_id(samples: Iterable[Sample]) -> dict[str, Sample]:
-    """Index samples by id, keeping their order."""
-    return {sample.id: sample for sample in samples}
+def by_id(samples: Iterable[Sample]) -> Mapping[str, Sample]:
+    """Samples by id, in their order: the view that `Items` bring along, else a dict."""
+    view = getattr(samples, "by_id", None)
+    return view if isinstance(view, Mapping) else {sample.id: sample for sample in samples}

@@ -9,8 +9,16 @@ from places import cases, data_roots
 
 from vlmtools.errors import BadInput, MissingField
 from vlmtools.responders.recorded import Recorded, items_from_images, read_items, read_sources
-from vlmtools.store import Store
+from vlmtools.store import Store, spool
 from vlmtools.types import Answers, Request, Responder, Sample
+
+
+@pytest.fixture(autouse=True, params=[None, 1], ids=["in memory", "in files"])
+def limit(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test runs twice: small tables stay in memory, and with a limit of one row they do not."""
+    if request.param is not None:
+        monkeypatch.setattr(spool, "MOST", request.param)
+
 
 ROWS: list[dict[str, Any]] = [
     {"id": "1", "text": "A dog."},

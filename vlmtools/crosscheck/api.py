@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from vlmtools.crosscheck.sources import Source, items_of, judge_by_name, resolve
 from vlmtools.engine.base import Engine
 from vlmtools.engine.spec import open_engine
 from vlmtools.errors import BadInput
-from vlmtools.responders.items import items_from_images, read_items
+from vlmtools.responders.items import Items, items_from_images, read_items
 from vlmtools.types import Decoding, Responder, Sample
 
 
@@ -83,8 +84,8 @@ def load_samples(
     items: str | Path | Sequence[Sample] | None = None,
     images: str | None = None,
     prompt: str = "",
-) -> list[Sample]:
-    """The items of a run, from a file, a glob, or the recorded sources.
+) -> Sequence[Sample]:
+    """The items of a run, from a file, a glob, or the recorded sources; any number, unless they come as a list.
 
     Raises:
         BadInput: Both an item file and a glob, or nothing to ask about.
@@ -93,19 +94,27 @@ def load_samples(
         raise BadInput("Give either --items or --images, not both.")
     if images is not None:
         return items_from_images(images, prompt)
+    settled = partial(_settled, prompt)
     if items is None:
-        found = items_of(responders)
-    else:
-        found = read_items(items) if isinstance(items, str | Path) else list(items)
-    asked = [replace(sample, prompt=prompt) if prompt and not sample.prompt else sample for sample in found]
-    return [_settled(sample) for sample in asked]
+        return items_of(responders).change(settled)
+    if isinstance(items, str | Path):
+        return read_items(items).change(settled)
+    if isinstance(items, Items):
+        return Items(map(settled, items))
+    return [settled(sample) for sample in items]
 
 
-def _settled(sample: Sample) -> Sample:
-    """Media by absolute path, so that a run folder finds its pictures from anywhere."""
-    files: dict[str, Any] = {
+def _settled(prompt: str, sample: Sample) -> Sample:
+    """With a question, and media by absolute path, so that a run folder finds its pictures from anywhere."""
+    new: dict[str, Any] = {
         kind: str(Path(where).absolute())
         for kind, where in sample.media
         if not where.startswith(("data:", "http:", "https:")) and Path(where).is_file()
     }
-    return replace(sample, **files) if files else sample
+    if prompt and not sample.prompt:
+        new["prompt"] = prompt
+    return (
+        replace(sample, **new)
+        if any(getattr(sample, name) != value for name, value in new.items())
+        else sample
+    )

@@ -4,12 +4,13 @@ import dataclasses
 import inspect
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from vlmtools.bundled import PREFIX
 from vlmtools.errors import BadInput, UnknownName
+from vlmtools.responders.items import Items
 from vlmtools.responders.recorded import Recorded, read_sources
 from vlmtools.types import Responder, Sample
 
@@ -162,29 +163,42 @@ def _unique(found: list[Responder]) -> list[Responder]:
     return found
 
 
-def items_of(sources: Sequence[Responder]) -> list[Sample]:
+def items_of(sources: Sequence[Responder]) -> Items:
     """The items of a run without an item file: everything any recorded source answers, in the order first seen.
 
     Raises:
         BadInput: A model or server has nothing to be asked about, or two sources disagree on an item's media.
     """
     recorded = [one for one in sources if isinstance(one, Recorded)]
-    samples: dict[str, Sample] = {}
+    samples = Items()
     for source in recorded:
-        for item in source.answers:
-            given = source.samples.get(item, Sample(item))
-            samples[item] = _merged(samples[item], given, source.name) if item in samples else given
+        for given in _told(source):
+            if not samples.add(given):
+                known = samples.by_id[given.id]
+                merged = _merged(known, given, source.name)
+                if merged is not known:
+                    samples.put(merged)
     live = [one.name for one in sources if not isinstance(one, Recorded)]
-    if live and not any(sample.prompt or sample.media for sample in samples.values()):
+    if live and not any(sample.prompt or sample.media for sample in samples):
         raise BadInput(
             f"{live[0]!r} is a model, and there is nothing to ask it. Add --items items.jsonl (id, image, prompt), or "
             "--images 'photos/*.jpg' --prompt 'Describe the image.'"
         )
-    return list(samples.values())
+    return samples
+
+
+def _told(source: Recorded) -> Iterator[Sample]:
+    """What a source tells about each item it answers; both stand in one order as a rule, so that few are looked up."""
+    beside = iter(source.samples.items())
+    for item in source.answers:
+        found = next((sample for id, sample in beside if id == item), None)
+        yield found or source.samples.get(item, Sample(item))
 
 
 def _merged(known: Sample, given: Sample, source: str) -> Sample:
     """Fill what is unknown; the same item must not show two different pictures."""
+    if given == known:
+        return known
     for name in ("image", "video", "audio", "text"):
         ours, theirs = getattr(known, name), getattr(given, name)
         if ours and theirs and ours != theirs:
@@ -196,7 +210,7 @@ def _merged(known: Sample, given: Sample, source: str) -> Sample:
         field.name: getattr(known, field.name) or getattr(given, field.name)
         for field in dataclasses.fields(Sample)
     }
-    return Sample(**filled)
+    return known if all(getattr(known, name) == value for name, value in filled.items()) else Sample(**filled)
 
 
 def judge_by_name(spec: str, **options: Any) -> Any:

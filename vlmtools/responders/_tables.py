@@ -1,36 +1,51 @@
 """Tables people bring: JSONL, JSON, CSV and TSV, gzipped or not, read into rows that remember their line."""
 
+import codecs
 import csv
 import gzip
-import hashlib
 import io
 import json
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from vlmtools.errors import BadInput
+from vlmtools.responders._passes import FORMATS, GZIP, Passes, damaged, not_utf8, unreadable
 from vlmtools.responders._rows import Row
+from vlmtools.store import spool
 from vlmtools.types import Json
-
-FORMATS = (".jsonl", ".json", ".csv", ".tsv")
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A file of rows.
+    """A file of rows, gone through as often as needed; few are kept, many are read from the file every time.
 
     Args:
         path: The file.
-        rows: Never empty.
         sha256: Of the file as it lies on disk.
+        few: All rows, unless they are many.
+        read: Reads them anew.
     """
 
-    path: Path = Path()
-    rows: tuple[Row, ...] = ()
-    sha256: str = ""
+    path: Path
+    sha256: str
+    few: tuple[Row, ...] | None
+    read: Callable[[], Iterator[Row]]
+
+    def __iter__(self) -> Iterator[Row]:
+        """The rows in order, at least one.
+
+        Raises:
+            BadInput: The file has changed since it was opened.
+        """
+        return self.read() if self.few is None else iter(self.few)
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """All of them at once, for tables that fit in memory."""
+        return tuple(self) if self.few is None else self.few
 
 
 def stem(path: Path) -> str:
@@ -38,14 +53,20 @@ def stem(path: Path) -> str:
     return Path(path.name.removesuffix(".gz")).stem
 
 
-def read_table(path: Path, id_field: str = "id", text_field: str = "text") -> Table:
-    """Read a file of rows.
+def read_table(
+    path: Path,
+    id_field: str = "id",
+    text_field: str = "text",
+    seen: Callable[[Row], object] = lambda row: None,
+) -> Table:
+    """Open a file of rows, and go through all of them once, so that whatever is wrong with the file is told now.
 
     Args:
         path: `.jsonl`, `.json` (a list of objects, or an object id → text or id → object), `.csv` or `.tsv`,
-            also with `.gz` behind; UTF-8.
+            also with `.gz` behind; UTF-8. JSON is parsed as a whole, the others are read line by line.
         id_field: Field that receives the ids of a JSON object.
         text_field: Field that receives the texts of a JSON object.
+        seen: Shown every row on the way.
 
     Raises:
         BadInput: No such file, another format, not UTF-8, not JSON, or no rows.
@@ -57,68 +78,89 @@ def read_table(path: Path, id_field: str = "id", text_field: str = "text") -> Ta
             f"{', '.join(FORMATS)}, each also as .gz. Convert the file, or rename it when it is one of "
             "these."
         )
-    raw = _bytes(path)
-    text = _decoded(path, _unzipped(path, raw))
-    if kind == ".jsonl":
-        rows = tuple(_jsonl(path, text))
-    elif kind == ".json":
-        rows = tuple(_json(path, text, id_field, text_field))
-    else:
-        rows = tuple(_csv(path, text, "," if kind == ".csv" else "\t"))
-    if not rows:
+    file = Passes(path)
+    read = _reader(kind, file, id_field, text_field)
+    few = _few(read(), seen, sys.maxsize if kind == ".json" else spool.MOST)
+    if few == ():
         raise BadInput(
             f"{str(path)!r} has no rows. A table has one row per item. Check how the file was written."
         )
-    return Table(path, rows, hashlib.sha256(raw).hexdigest())
+    return Table(path, file.sha256, few, read)
+
+
+def _reader(kind: str, file: Passes, id_field: str, text_field: str) -> Callable[[], Iterator[Row]]:
+    if kind == ".json":
+        return lambda: _json(file.path, file.text(), id_field, text_field)
+    if kind == ".jsonl":
+        return lambda: _jsonl_rows(file)
+    return lambda: _csv_rows(file, "," if kind == ".csv" else "\t")
+
+
+def _few(rows: Iterator[Row], seen: Callable[[Row], object], most: int) -> tuple[Row, ...] | None:
+    """The rows, unless there are more than that."""
+    kept: list[Row] = []
+    n = 0
+    for n, row in enumerate(rows, start=1):
+        seen(row)
+        if n <= most:
+            kept.append(row)
+        else:
+            kept.clear()
+    return None if n > most else tuple(kept)
 
 
 def _bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        beside = sorted(
-            one.name for one in path.parent.glob("*") if one.name.removesuffix(".gz").endswith(FORMATS)
-        )
-        there = f"Beside it there is: {', '.join(beside[:8])}" if beside else "There is no table beside it"
-        raise BadInput(
-            f"{str(path)!r} cannot be read ({error.strerror}). {there}. Correct the path (looked for "
-            f"{path.absolute()})."
-        ) from error
+        raise unreadable(path, error) from error
 
 
 def _unzipped(path: Path, raw: bytes) -> bytes:
-    if not raw.startswith(b"\x1f\x8b"):
+    if not raw.startswith(GZIP):
         return raw
     try:
         return gzip.decompress(raw)
     except (OSError, EOFError, zlib.error) as error:
-        raise BadInput(
-            f"{str(path)!r} is a damaged gzip file ({error}). A whole one can be unpacked with gunzip. Copy "
-            "it again."
-        ) from error
+        raise damaged(path, error) from error
 
 
 def _decoded(path: Path, raw: bytes) -> str:
+    body = raw.removeprefix(codecs.BOM_UTF8)
     try:
-        return raw.decode("utf-8-sig")
+        return body.decode()
     except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        raise BadInput(
-            f"{str(path)!r}, line {line}: the byte {raw[error.start]:#04x} is not UTF-8. Tables are UTF-8. "
-            "Convert the file, for example with: iconv -f latin1 -t utf-8"
-        ) from error
+        raise not_utf8(path, body.count(b"\n", 0, error.start) + 1, body[error.start]) from error
+
+
+def _jsonl_rows(file: Passes) -> Iterator[Row]:
+    with file.open() as stream:
+        yield from _numbered(file.path, _lines(stream))
+
+
+def _lines(stream: Iterable[bytes]) -> Iterator[str]:
+    encoding = "utf-8-sig"
+    for line in stream:
+        yield line.decode(encoding).removesuffix("\n")
+        encoding = "utf-8"
 
 
 def _jsonl(path: Path, text: str) -> Iterator[Row]:
     # Only "\n" ends a line: splitlines() would also break at U+2028 and others, which JSON text may hold.
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
+    return _numbered(path, text.split("\n"))
+
+
+def _numbered(path: Path, lines: Iterable[str]) -> Iterator[Row]:
+    begins = ""
+    for number, line in enumerate(lines, start=1):
+        if said := line.strip():
+            begins = begins or said[0]
             where = f"{str(path)!r}, line {number}"
-            yield _object(where, _parsed(where, line, _jsonl_hint(text)))
+            yield _object(where, _parsed(where, line, _jsonl_hint(begins)))
 
 
-def _jsonl_hint(text: str) -> str:
-    if text.lstrip().startswith("["):
+def _jsonl_hint(begins: str) -> str:
+    if begins == "[":
         return "The file looks like one JSON list: rename it to .json."
     return "Correct the line, or remove it when the file was cut off there."
 
@@ -155,13 +197,17 @@ def _object(where: str, value: Json) -> Row:
     )
 
 
-def _csv(path: Path, text: str, delimiter: str) -> Iterator[Row]:
-    limit = csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+def _csv_rows(file: Passes, delimiter: str) -> Iterator[Row]:
+    with file.open() as stream:
+        yield from _csv(file.path, io.TextIOWrapper(stream, "utf-8-sig", newline=""), delimiter)
+
+
+def _csv(path: Path, lines: Iterable[str], delimiter: str) -> Iterator[Row]:
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     try:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-        header = next(reader, [])
+        header = _record(reader) or []
         _unique_header(path, header)
-        for cells in reader:
+        while (cells := _record(reader)) is not None:
             if cells:
                 yield Row(
                     f"{str(path)!r}, line {reader.line_num}", _cells(path, reader.line_num, header, cells)
@@ -171,6 +217,13 @@ def _csv(path: Path, text: str, delimiter: str) -> Iterator[Row]:
             f"{str(path)!r}, line {reader.line_num}: {error}. A cell with quotes or line breaks stands in "
             "double quotes, and a quote inside it is doubled. Correct the line, or write JSONL."
         ) from error
+
+
+def _record(reader: Iterator[list[str]]) -> list[str] | None:
+    """The next record, however long its cells; the limit is everybody's, and several tables may be half read."""
+    limit = csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+    try:
+        return next(reader, None)
     finally:
         csv.field_size_limit(limit)
 

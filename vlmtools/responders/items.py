@@ -2,14 +2,17 @@
 
 import glob
 import re
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from operator import eq
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, overload
 
 from vlmtools.errors import BadInput
 from vlmtools.responders._rows import Row
+from vlmtools.responders._spools import counts, samples_spool
 from vlmtools.responders._tables import read_table
+from vlmtools.store.spool import Spool
 from vlmtools.types import Sample
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -18,7 +21,85 @@ _KNOWN = ("id", "prompt", "text", "reference", *_MEDIA)
 _ADDRESS = re.compile(r"^(data:|[a-z][a-z0-9+.-]+://)", re.IGNORECASE)
 
 
-def read_items(path: str | Path) -> list[Sample]:
+class Items(Sequence[Sample]):
+    """Samples in order, each id once: few in memory, many in a temporary file.
+
+    A sample comes back made anew. Slices are `Items` again. Not for several threads at once.
+
+    Args:
+        samples: To begin with; their `extra` holds what JSON can hold.
+
+    Raises:
+        BadInput: An id is there twice.
+    """
+
+    def __init__(self, samples: Iterable[Sample] = ()) -> None:
+        self._all = samples_spool()
+        for sample in samples:
+            if not self.add(sample):
+                raise BadInput(f"Two items are called {sample.id!r}. Ids are unique. Rename one.")
+
+    @property
+    def by_id(self) -> Mapping[str, Sample]:
+        """The same samples by their ids."""
+        return self._all
+
+    def add(self, sample: Sample) -> bool:
+        """Append a sample; False, and nothing happens, when there is one with its id."""
+        return self._all.add(sample.id, sample)
+
+    def put(self, sample: Sample) -> None:
+        """Put a sample in the place of the one with its id, or append it."""
+        self._all[sample.id] = sample
+
+    def change(self, changed: Callable[[Sample], Sample]) -> Self:
+        """Put what `changed` makes of a sample in its place, for every sample.
+
+        Args:
+            changed: Leaves the id as it is.
+        """
+        for sample in self:
+            new = changed(sample)
+            if new is not sample:
+                self.put(new)
+        return self
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Sample]: ...
+    def __getitem__(self, index: int | slice) -> Sample | Sequence[Sample]:
+        """One sample, or some of them."""
+        places = range(len(self))[index]
+        if isinstance(places, int):
+            return next(self._stretch(places, places + 1))
+        if places == range(len(self)):
+            return self
+        if places.step == 1:
+            return Items(self._stretch(places.start, places.stop))
+        return [self[place] for place in places]
+
+    def __iter__(self) -> Iterator[Sample]:
+        """The samples in order."""
+        return iter(self._all.values())
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return len(self._all)
+
+    def __eq__(self, other: object) -> bool:
+        """Equal to any sequence of equal samples."""
+        if not isinstance(other, Sequence):
+            return NotImplemented
+        return len(self) == len(other) and all(map(eq, self, other))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def _stretch(self, start: int, stop: int) -> Iterator[Sample]:
+        return (sample for _, sample in self._all.stretch(start, stop))
+
+
+def read_items(path: str | Path) -> Items:
     """Read an item file, in file order.
 
     Args:
@@ -30,19 +111,18 @@ def read_items(path: str | Path) -> list[Sample]:
         BadInput: The file cannot be read, or two different rows have the same id.
     """
     table = read_table(Path(path))
-    names = Counter[str]()
-    samples: dict[str, Sample] = {}
-    for number, row in enumerate(table.rows, start=1):
+    names, found = counts(), Items()
+    for number, row in enumerate(table, start=1):
         sample = _item(row, number, table.path.parent, names)
-        if samples.setdefault(sample.id, sample) != sample:
+        if not found.add(sample) and found.by_id[sample.id] != sample:
             raise BadInput(
                 f"{row.where}: the id {sample.id!r} belongs to an earlier row with other content. Ids are "
                 "unique. Rename one."
             )
-    return list(samples.values())
+    return found
 
 
-def items_from_images(pattern: str, prompt: str = "") -> list[Sample]:
+def items_from_images(pattern: str, prompt: str = "") -> Items:
     """One item per picture, in the order of their names, with 2 before 10.
 
     Args:
@@ -52,6 +132,34 @@ def items_from_images(pattern: str, prompt: str = "") -> list[Sample]:
     Raises:
         BadInput: Nothing matches.
     """
+    return pictures(matching(pattern), prompt)
+
+
+def pictures(paths: Collection[str], prompt: str = "") -> Items:
+    """One item per picture, called by its file name without extension, or by its path where that is not unique.
+
+    Args:
+        paths: Different from one another.
+        prompt: The question about every picture.
+    """
+    stems = counts()
+    for path in paths:
+        name = Path(path).stem
+        if not stems.add(name, 1):
+            stems[name] = 2
+    named = ((Path(path).stem, path) for path in paths)
+    return Items(Sample(name if stems[name] == 1 else path, prompt, image=path) for name, path in named)
+
+
+def matching(pattern: str) -> list[str]:
+    """The pictures that a pattern names, in the order of their names, with 2 before 10.
+
+    Args:
+        pattern: A folder, or a pattern.
+
+    Raises:
+        BadInput: There are none.
+    """
     wanted = f"{glob.escape(pattern)}/*" if Path(pattern).is_dir() else pattern
     found = sorted(_pictures(glob.iglob(wanted, recursive=True)), key=_natural)  # noqa: PTH207 (absolute ones too)
     if not found:
@@ -59,9 +167,7 @@ def items_from_images(pattern: str, prompt: str = "") -> list[Sample]:
             f"No picture matches {pattern!r} (from {Path.cwd()}). Pictures end in {', '.join(PICTURES)}. "
             "Correct the pattern, and quote it so that the shell does not expand it."
         )
-    stems = Counter(Path(name).stem for name in found)
-    ids = [Path(name).stem if stems[Path(name).stem] == 1 else name for name in found]
-    return [Sample(id, prompt=prompt, image=name) for id, name in zip(ids, found, strict=True)]
+    return [name for name, _ in groupby(found)]  # a pattern with ** finds some of them twice
 
 
 def media_of(row: Row, folder: Path, must: bool) -> dict[str, Any]:
@@ -83,7 +189,7 @@ def _place(value: str, folder: Path, must: bool) -> str:
     return str(beside) if beside.exists() or (must and not Path(value).exists()) else value
 
 
-def _item(row: Row, number: int, folder: Path, names: Counter[str]) -> Sample:
+def _item(row: Row, number: int, folder: Path, names: Spool[int]) -> Sample:
     media = media_of(row, folder, must=True)
     return Sample(
         id=_id(row, number, next(iter(media.values()), None), names),
@@ -95,21 +201,31 @@ def _item(row: Row, number: int, folder: Path, names: Counter[str]) -> Sample:
     )
 
 
-def _id(row: Row, number: int, medium: str | None, names: Counter[str]) -> str:
+def _id(row: Row, number: int, medium: str | None, names: Spool[int]) -> str:
     if row.fields.get("id") not in (None, ""):
         return row.id("id")
     if medium is None or medium.startswith("data:"):
         return str(number)
     name = Path(medium).stem
-    names[name] += 1
-    return name if names[name] == 1 else f"{name}-{names[name]}"
+    if names.add(name, 1):
+        return name
+    names[name] = n = names[name] + 1
+    return f"{name}-{n}"
 
 
-def _pictures(names: Iterable[str]) -> set[str]:
-    return {name for name in names if name.lower().endswith(PICTURES) and Path(name).is_file()}
+def _pictures(names: Iterable[str]) -> Iterator[str]:
+    return (name for name in names if name.lower().endswith(PICTURES) and Path(name).is_file())
 
 
-def _natural(name: str) -> list[tuple[int, int, str]]:
-    return [
-        (0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", name) if part
-    ]
+def _natural(name: str) -> bytes:
+    """A key that sorts as a list would that holds the numbers of the name as numbers, in a fifth of its memory."""
+    parts = (_ordered(part) for part in re.split(r"(\d+)", name) if part)
+    return b"".join(parts) + b"\0" + name.encode("utf-8", "surrogatepass")
+
+
+def _ordered(part: str) -> bytes:
+    """A part of a name: any number comes before any text, a number with fewer digits before one with more."""
+    if part.isdecimal():
+        digits = str(int(part)).encode()
+        return b"\1" + len(digits).to_bytes(2, "big") + digits
+    return b"\2" + part.encode("utf-8", "surrogatepass") + b"\0"

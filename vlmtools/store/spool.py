@@ -52,7 +52,7 @@ class Spool(Mapping[str, T], Generic[T]):
         encode: A value as JSON can hold it.
         decode: The value again.
         entries: To begin with.
-        most: Entries kept in memory.
+        most: Entries kept in memory; `MOST` unless given.
     """
 
     def __init__(
@@ -60,9 +60,9 @@ class Spool(Mapping[str, T], Generic[T]):
         encode: Callable[[T], Json],
         decode: Callable[[str, Json], T],
         entries: Iterable[tuple[str, T]] = (),
-        most: int = MOST,
+        most: int | None = None,
     ) -> None:
-        self._encode, self._decode, self._most = encode, decode, most
+        self._encode, self._decode, self._most = encode, decode, MOST if most is None else most
         self._few: dict[str, T] = {}
         self._file: _File | None = None
         self._n = 0
@@ -193,7 +193,7 @@ class SpoolList(Sequence[T], Generic[T]):
         encode: A value as JSON can hold it.
         decode: The value again.
         entries: To begin with.
-        most: Entries kept in memory.
+        most: Entries kept in memory; `MOST` unless given.
     """
 
     def __init__(
@@ -201,9 +201,9 @@ class SpoolList(Sequence[T], Generic[T]):
         encode: Callable[[T], Json],
         decode: Callable[[Json], T],
         entries: Iterable[T] = (),
-        most: int = MOST,
+        most: int | None = None,
     ) -> None:
-        self._encode, self._decode, self._most = encode, decode, most
+        self._encode, self._decode, self._most = encode, decode, MOST if most is None else most
         self._few: list[T] = []
         self._file: _File | None = None
         self._n = 0
