@@ -62,12 +62,13 @@ class Resamples:
     def _draw(self, window: int) -> Int[np.ndarray, "boot item"]:
         n_boot, n_items = self.shape
         if n_items <= WINDOW:
-            return _draws(n_items, n_boot, self._seed).astype(np.int32)
+            return _draws(n_items, n_boot, self._seed, np.uint16)
         size = min(WINDOW, n_items - window * WINDOW)
-        n_draws = self._draws_in()[:, window]
-        places = np.random.default_rng((self._seed, 1, window)).integers(0, size, size=int(n_draws.sum()))
-        cells = places + np.repeat(np.arange(n_boot) * size, n_draws)
-        return np.bincount(cells, minlength=n_boot * size).reshape(n_boot, size).astype(np.int32)
+        random = np.random.default_rng((self._seed, 1, window))
+        found = np.empty((n_boot, size), dtype=np.uint16)
+        for row, n_draws in zip(found, self._draws_in()[:, window], strict=True):
+            row[:] = np.bincount(random.integers(0, size, size=n_draws), minlength=size)
+        return found
 
     def _draws_in(self) -> Int[np.ndarray, "boot window"]:
         if self._split is None:
@@ -179,10 +180,13 @@ def _must_draw(n_items: int, n_boot: int) -> None:
         raise BadInput(f"Asked for {n_boot} resamples of {n_items} items; both must be at least 1.")
 
 
-def _draws(n_items: int, n_boot: int, seed: int) -> Int[np.ndarray, "boot item"]:
-    drawn = np.random.default_rng(seed).integers(0, n_items, size=(n_boot, n_items))
-    cells = drawn + np.arange(n_boot)[:, None] * n_items
-    return np.bincount(cells.ravel(), minlength=n_boot * n_items).reshape(n_boot, n_items)
+def _draws(
+    n_items: int, n_boot: int, seed: int, kind: type[np.integer[Any]] = np.int64
+) -> Int[np.ndarray, "boot item"]:
+    random, found = np.random.default_rng(seed), np.empty((n_boot, n_items), dtype=kind)
+    for row in found:  # one by one: the draws themselves would take several times the room of the counts
+        row[:] = np.bincount(random.integers(0, n_items, size=n_items), minlength=n_items)
+    return found
 
 
 def _expanded(tail: float, n_items: int) -> float:
