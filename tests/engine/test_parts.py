@@ -19,7 +19,7 @@ from vlmtools.engine.answering import Answering, absolute
 from vlmtools.engine.base import Failed
 from vlmtools.engine.block import differing
 from vlmtools.engine.local import Local
-from vlmtools.engine.ray import RayData, waves
+from vlmtools.engine.ray import RayData
 from vlmtools.engine.sizing import GB, Asked
 from vlmtools.engine.spec import open_engine, refuse_budget
 from vlmtools.errors import BadInput, ResponderError, UnknownName
@@ -67,23 +67,6 @@ def test_a_budget_and_a_cluster_exclude_each_other() -> None:
     refuse_budget("ray", None)
     with pytest.raises(BadInput, match="--budget"):
         refuse_budget("ray", object())
-
-
-def test_waves_are_bounded_keep_order_and_take_blocks_as_they_are_needed() -> None:
-    taken: list[int] = []
-
-    def blocks() -> Iterator[list[int]]:
-        for k in range(100):
-            taken.append(k)
-            yield [k] * 10
-
-    found = waves(blocks(), 35)
-    assert next(found) == [[0] * 10, [1] * 10, [2] * 10]
-    assert len(taken) == 4
-    rest = [block for wave in found for block in wave]
-    assert [block[0] for block in rest] == list(range(3, 100))
-    assert list(waves([[1] * 50, [2]], 35)) == [[[1] * 50], [[2]]]
-    assert list(waves([], 35)) == []
 
 
 def test_identities_are_compared_as_they_are_stored() -> None:

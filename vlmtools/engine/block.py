@@ -1,4 +1,4 @@
-"""What one worker of a cluster does with one block of calls, and the ledger that all workers share."""
+"""What one worker of a cluster does with one block of calls."""
 
 import json
 import logging
@@ -16,19 +16,6 @@ log = logging.getLogger(__name__)
 
 TRIES = 2
 """How often a block is begun, each time by a new process, before its calls are made one by one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """Calls on their way to a worker.
-
-    Args:
-        number: Unique in the run.
-        calls: What is to be done.
-    """
-
-    number: int
-    calls: Sequence[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,50 +37,13 @@ class Back:
     why: str = ""
 
 
-class Ledger:
-    """What became of each block: how often it was begun, why it failed the last time, whether its results are here."""
-
-    def __init__(self) -> None:
-        self._begun: dict[int, int] = {}
-        self._why: dict[int, str] = {}
-        self._done: set[int] = set()
-
-    def begin(self, number: int) -> tuple[int, str]:
-        """Count one more try; gives the count, 0 for a block that is done, and the last reason.
-
-        Args:
-            number: The block's.
-        """
-        if number in self._done:
-            return 0, ""
-        self._begun[number] = self._begun.get(number, 0) + 1
-        return self._begun[number], self._why.get(number, "")
-
-    def note(self, number: int, why: str) -> None:
-        """Remember why a try failed.
-
-        Args:
-            number: The block's.
-            why: The reason.
-        """
-        self._why[number] = why
-
-    def done(self, number: int) -> None:
-        """Its results are with the driver: Ray may begin it again when a node dies, but nobody is asked again.
-
-        Args:
-            number: The block's.
-        """
-        self._done.add(number)
-
-
 class Worker:
     """One process of a pool, with one model in memory.
 
     Args:
         work: What is done; opened here, at the first block.
         expected: What decides the results, as the driver found it.
-        ledger: Handle of what knows how often a block was begun, and which blocks are done.
+        ledger: Handle of the `Ledger`.
     """
 
     def __init__(self, work: Work[Any, Any], expected: Mapping[str, Json], ledger: Any) -> None:
@@ -101,36 +51,40 @@ class Worker:
         self._compared = False
 
     def __call__(self, frame: Any) -> Any:
-        """One block, in and out as a table with one row.
+        """One block, in by its number, out packed, as tables with one row.
 
         Args:
-            frame: A pandas table with a `Block`.
+            frame: A pandas table with the number of a block.
         """
         import pandas as pd
 
-        return pd.DataFrame({"back": [self._back(frame["block"].iloc[0])]})
+        return pd.DataFrame({"back": [self._packed(int(frame["number"].iloc[0]))]})
 
-    def _back(self, block: Block) -> Back:
+    def _packed(self, number: int) -> bytes:
         import ray
 
-        begun, why = ray.get(self._ledger.begin.remote(block.number))
+        begun, why, calls = ray.get(self._ledger.begin.remote(number))
         if begun == 0:
-            return Back(block.number)
+            return bytes(ray.cloudpickle.dumps(Back(number)))
         if begun > TRIES:
-            return Back(block.number, gave_up=True, why=why)
+            return bytes(ray.cloudpickle.dumps(Back(number, gave_up=True, why=why)))
+        try:
+            return bytes(ray.cloudpickle.dumps(self._done(number, calls)))
+        except Exception as problem:
+            log.exception("%s: a block of %d calls failed", self._work.name, len(calls))
+            ray.get(self._ledger.note.remote(number, f"{type(problem).__name__}: {problem}"))
+            # Nobody knows what state a model is in after this (a CUDA error breaks the whole process): begin anew.
+            os._exit(1)
+
+    def _done(self, number: int, calls: Sequence[Any]) -> Back:
         results: list[tuple[int, Any]] = []
         try:
             self._compare()
-            for pair in self._work.do(block.calls):
+            for pair in self._work.do(calls):
                 results.append(pair)  # one by one: what came before a problem is kept
         except VlmToolsError as problem:
-            return Back(block.number, results, problem)
-        except Exception as problem:
-            log.exception("%s: a block of %d calls failed", self._work.name, len(block.calls))
-            ray.get(self._ledger.note.remote(block.number, f"{type(problem).__name__}: {problem}"))
-            # Nobody knows what state a model is in after this (a CUDA error breaks the whole process): begin anew.
-            os._exit(1)
-        return Back(block.number, results)
+            return Back(number, results, problem)
+        return Back(number, results)
 
     def _compare(self) -> None:
         """Refuse to answer in the name of another model."""

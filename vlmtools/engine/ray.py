@@ -2,21 +2,25 @@
 
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import pickle
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import count
 from types import TracebackType
 from typing import Any, Self
 
 from vlmtools.engine.base import Call, Failed, Result, Work
-from vlmtools.engine.block import Back, Block, Ledger, Worker
+from vlmtools.engine.block import Back, Worker
+from vlmtools.engine.ledger import Ledger, numbers
 from vlmtools.engine.sizing import GB, Asked, Share, room, share, smallest_gpu
+from vlmtools.engine.underway import Underway
 from vlmtools.errors import BadInput, NotInstalled
 
 log = logging.getLogger(__name__)
 
-WAVE = 65_536
-"""Calls handed to Ray together: what waits in its object store stays bounded, and models are loaded once per wave."""
+AHEAD = 8
+"""Blocks under way per worker: enough that none waits for the driver, and all that is kept in memory."""
+SITTING = 65_536
+"""Blocks after which workers start anew: what Ray remembers of each, some kB in the driver, is forgotten then."""
 STARTS = 5
 """Workers that may die one after the other while they start; then nothing is wrong with a node, but with all."""
 PROBE_S = 60
@@ -57,7 +61,6 @@ class RayData:
         self.address, self.asked = address, Asked(workers, gpus_per_worker, cpus_per_worker, memory)
         self.block, self.batch = block, batch
         self._ours = False
-        self._numbers = count()
 
     def size(self, chunk: int) -> int:
         """Calls in a block.
@@ -80,16 +83,13 @@ class RayData:
             VlmToolsError: The setup is wrong here or on a node.
             NotInstalled: There is no Ray.
         """
-        for wave in waves(blocks, WAVE):
-            left: list[tuple[Call, str]] = []
-            yield from self._asked(wave, work, left)
-            if not left:
-                continue
-            log.warning("%s: %d calls whose worker ended are made one by one", work.name, len(left))
-            lost: list[tuple[Call, str]] = []
-            yield from self._asked([[call] for call, _ in left], work, lost)
-            for call, why in lost:
-                yield call, Failed(f"{why} (every worker that began the call ended)")
+        under_way: Underway[Call, Result] = Underway(blocks)
+        while not under_way.over:
+            for back in self._sitting(under_way, work):
+                yield from under_way.back(back)
+            yield from under_way.stand_up()
+        if under_way.n_alone:
+            log.warning("%s: %d calls whose worker ended were made one by one", work.name, under_way.n_alone)
 
     def close(self) -> None:
         """Leave the cluster, and end it if it was started here."""
@@ -109,58 +109,58 @@ class RayData:
         """Close."""
         self.close()
 
-    def _asked(
-        self, wave: Sequence[Sequence[Call]], work: Work[Call, Result], left: list[tuple[Call, str]]
-    ) -> Iterator[tuple[Call, Result | Failed]]:
-        """Results of the blocks that came back; the calls of the others go to `left`, with the reason."""
-        pending = {next(self._numbers): block for block in wave}
-        reasons: dict[int, str] = {}
-        for back in self._run(pending, work):
-            if back.number not in pending:
-                continue  # begun again after its results had arrived
-            for index, result in back.results:
-                yield pending[back.number][index], result
-            if back.problem is not None:
-                raise back.problem
-            if back.gave_up:
-                reasons[back.number] = back.why
-            else:
-                del pending[back.number]
-        unknown = "the worker died"
-        left.extend((call, reasons.get(n) or unknown) for n, block in pending.items() for call in block)
-
-    def _run(self, pending: Mapping[int, Sequence[Call]], work: Work[Call, Result]) -> Iterator[Back]:
+    def _sitting(self, under_way: Underway[Call, Result], work: Work[Call, Result]) -> Iterator[Back]:
+        """What workers give back, as long as one pool of them lives; new blocks follow those that came back."""
         ray = self._ray()
-        import pandas as pd
-
         one, fit = self._pool(ray, work)
         # A node that is lost takes nothing along but its own work: the ledger stays with the driver.
-        here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
-            ray.get_runtime_context().get_node_id(), soft=False
-        )
-        ledger = ray.remote(num_cpus=0)(Ledger).options(scheduling_strategy=here).remote()
-        frames = [
-            pd.DataFrame({"block": [Block(number, [work.travelling(call) for call in calls])]})
-            for number, calls in pending.items()
-        ]
-        with _settings(ray):
-            results = ray.data.from_blocks(frames).map_batches(
-                Worker,
-                fn_constructor_args=(work, dict(work.identity()), ledger),
-                batch_size=None,
-                batch_format="pandas",
-                compute=ray.data.ActorPoolStrategy(size=min(fit, len(pending))),
-                num_cpus=one.cpus,
-                num_gpus=one.gpus or None,
-                memory=one.memory or None,
-            )
-        del frames
-        with _hushed(), _in_our_words(ray, work.name):
-            for frame in results.iter_batches(batch_size=None, batch_format="pandas", prefetch_batches=1):
-                for back in frame["back"]:
-                    if not back.gave_up:
+        here = ray.get_runtime_context().get_node_id()
+        stays = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(here, soft=False)
+        ledger = ray.remote(num_cpus=0)(Ledger).options(scheduling_strategy=stays).remote()
+        try:
+            _hand_over(ray, ledger, under_way, work, AHEAD * fit)
+            if not under_way.n:
+                return
+            results = self._results(ray, work, ledger, here, one, min(fit, under_way.n))
+            with _hushed(), _in_our_words(ray, work.name):
+                for frame in results:
+                    for packed in frame["back"]:
+                        back = pickle.loads(packed)  # noqa: S301 - our own workers packed it
                         ray.get(ledger.done.remote(back.number))  # before anything is stored
-                    yield back
+                        yield back
+                    _hand_over(ray, ledger, under_way, work, AHEAD * fit)
+        finally:
+            ray.kill(ledger)
+
+    def _results(
+        self, ray: Any, work: Work[Any, Any], ledger: Any, here: str, one: Share, size: int
+    ) -> Iterator[Any]:
+        import pandas as pd
+
+        with _settings(ray):
+            results = (
+                ray.data.from_blocks([pd.DataFrame({"ledger": [0]})])
+                .map_batches(
+                    numbers,
+                    fn_args=(ledger,),
+                    batch_size=None,
+                    batch_format="pandas",
+                    num_cpus=0,
+                    label_selector={"ray.io/node-id": here},
+                )
+                .map_batches(
+                    Worker,
+                    fn_constructor_args=(work, dict(work.identity()), ledger),
+                    batch_size=None,
+                    batch_format="pandas",
+                    compute=ray.data.ActorPoolStrategy(size=size),
+                    num_cpus=one.cpus,
+                    num_gpus=one.gpus or None,
+                    memory=one.memory or None,
+                )
+            )
+        # Nothing is fetched ahead: what waited here for its successor would keep that one from being handed over.
+        return iter(results.iter_batches(batch_size=None, batch_format="pandas", prefetch_batches=0))
 
     def _pool(self, ray: Any, work: Work[Any, Any]) -> tuple[Share, int]:
         """What a worker gets, and how many of them there are."""
@@ -192,23 +192,16 @@ class RayData:
         return ray
 
 
-def waves(blocks: Iterable[Sequence[Call]], most: int) -> Iterator[list[Sequence[Call]]]:
-    """Blocks in groups of at most `most` calls; a larger block is a group of its own.
-
-    Args:
-        blocks: Taken one by one.
-        most: Calls per group, from 1.
-    """
-    wave: list[Sequence[Call]] = []
-    n_calls = 0
-    for block in blocks:
-        if wave and n_calls + len(block) > most:
-            yield wave
-            wave, n_calls = [], 0
-        wave.append(block)
-        n_calls += len(block)
-    if wave:
-        yield wave
+def _hand_over(
+    ray: Any, ledger: Any, under_way: Underway[Call, Result], work: Work[Call, Result], most: int
+) -> None:
+    """Fill up what is under way, and say when nothing will follow."""
+    if under_way.closed:
+        return
+    blocks = under_way.more(most, SITTING)
+    if blocks or under_way.closed:
+        calls = {number: [work.travelling(call) for call in block] for number, block in blocks.items()}
+        ray.get(ledger.add.remote(calls, under_way.closed))
 
 
 def gpu_bytes(ray: Any) -> int | None:
@@ -236,6 +229,7 @@ def _settings(ray: Any) -> Iterator[None]:
         "enable_progress_bars": False,
         "print_on_execution_start": False,
         "max_errored_blocks": -1,
+        "target_max_block_size": 1,  # bytes: every table goes on at once instead of being joined with others
         "max_consecutive_actor_init_deaths": STARTS,  # a node may die while its worker starts
     }
     before = {name: getattr(context, name) for name in wanted if hasattr(context, name)}
