@@ -10,12 +10,23 @@ import pytest
 
 from vlmtools import lines
 from vlmtools.errors import BadInput, StoreError, StoreLocked, StoreMismatch
+from vlmtools.store import spool
 from vlmtools.store.rows import RowFile
+
+
+@pytest.fixture(autouse=True, params=[None, 1], ids=["in memory", "in files"])
+def limit(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test runs twice: what is known of the rows is in memory, and with a limit of one row it is not."""
+    if request.param is not None:
+        monkeypatch.setattr(spool, "MOST", request.param)
+
 
 ROWS = [(f"x{i}", f"k{i}", {"id": f"x{i}", "text": "ü\u2028\n" * i}) for i in range(3)]
 RUN = """
 import sys
+from vlmtools.store import spool
 from vlmtools.store.rows import RowFile
+spool.MOST = int(sys.argv[2])
 with RowFile(sys.argv[1]) as file:
     print("open", flush=True)
     for i in range(4000):
@@ -40,7 +51,9 @@ def test_a_file_stopped_after_every_single_byte_ends_with_the_same_bytes(tmp_pat
 
 def test_a_writer_killed_again_and_again_ends_with_the_bytes_of_an_undisturbed_one(tmp_path: Path) -> None:
     def start(name: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, "-c", RUN, str(tmp_path / name)], stdout=subprocess.PIPE)
+        return subprocess.Popen(
+            [sys.executable, "-c", RUN, str(tmp_path / name), str(spool.MOST)], stdout=subprocess.PIPE
+        )
 
     chance, sizes = random.Random(0), set()
     for _ in range(4):
@@ -63,6 +76,8 @@ def test_a_row_is_kept_once(tmp_path: Path) -> None:
         assert len(file) == 1
     with RowFile(tmp_path / "a.jsonl") as file:
         assert not file.append(*ROWS[1])
+        assert "x1" in file and "x2" not in file
+        assert file.check("x1", "k1") and not file.check("x2", "k2")
     (line,) = (tmp_path / "a.jsonl").read_bytes().splitlines()
     assert lines.decode(line) == {"key": "k1", **ROWS[1][2]}
 

@@ -1,8 +1,8 @@
 """Ask one model about many items, and give each finished row at once: what `vlmtools generate` writes."""
 
-from collections import Counter
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from vlmtools.crosscheck.collect import CHUNK, answer_key, missing_chunks
@@ -10,8 +10,10 @@ from vlmtools.engine.answering import Answering
 from vlmtools.engine.base import Engine, Failed
 from vlmtools.engine.local import Local
 from vlmtools.errors import BadInput
-from vlmtools.responders.items import items_from_images, read_items
+from vlmtools.responders._spools import counts
+from vlmtools.responders.items import Items, matching, pictures, read_items
 from vlmtools.store import call_key
+from vlmtools.store.spool import Spool, texts
 from vlmtools.types import Decoding, Json, Reply, Request, Responder, Sample
 
 URLS = ("http://", "https://")
@@ -56,7 +58,7 @@ class AnswerRow:
         return record
 
 
-def wanted_samples(images: Sequence[str], items: str | None = None, prompt: str = "") -> list[Sample]:
+def wanted_samples(images: Sequence[str], items: str | None = None, prompt: str = "") -> Items:
     """The items a line names: pictures, an item file, or a question without a picture.
 
     Args:
@@ -70,31 +72,32 @@ def wanted_samples(images: Sequence[str], items: str | None = None, prompt: str 
     if items is not None and images:
         raise BadInput("Give either pictures or --items, not both.")
     if items is not None:
-        found = [one if one.prompt else replace(one, prompt=prompt) for one in read_items(items)]
+        found = read_items(items)
     else:
-        found = _pictures(images, prompt) if images else [Sample("1", prompt)]
-    silent = next((one.id for one in found if not one.prompt), None)
-    if silent is not None:
-        raise BadInput(f"Nothing is asked about {silent!r}. Add --prompt 'Describe the image.'")
-    return found
+        found = pictures(_paths(images), prompt) if images else Items([Sample("1", prompt)])
+    return found.change(partial(_with_question, prompt))
 
 
-def _pictures(images: Sequence[str], prompt: str) -> list[Sample]:
-    paths: dict[str, None] = {}
+def _with_question(prompt: str, sample: Sample) -> Sample:
+    if sample.prompt:
+        return sample
+    if not prompt:
+        raise BadInput(f"Nothing is asked about {sample.id!r}. Add --prompt 'Describe the image.'")
+    return replace(sample, prompt=prompt)
+
+
+def _paths(images: Sequence[str]) -> Collection[str]:
+    """Every picture once, in order."""
+    paths = counts()
     for name in images:
-        if name.startswith(URLS) or Path(name).is_file():
-            paths[name] = None
-        else:
-            paths.update((str(one.image), None) for one in items_from_images(name))
-    often = Counter(Path(path).stem for path in paths)
-    return [
-        Sample(Path(path).stem if often[Path(path).stem] == 1 else path, prompt, image=path) for path in paths
-    ]
+        for path in [name] if name.startswith(URLS) or Path(name).is_file() else matching(name):
+            paths.add(path, 1)
+    return paths
 
 
 def row_keys(
-    responder: Responder, samples: Sequence[Sample], decoding: Decoding, n_draws: int = 1
-) -> dict[str, str]:
+    responder: Responder, samples: Iterable[Sample], decoding: Decoding, n_draws: int = 1
+) -> Spool[str]:
     """Item → the key of its row, found without asking.
 
     Args:
@@ -111,18 +114,16 @@ def row_keys(
             f"{n_draws} answers at temperature 0 would be {n_draws} times the same one. Add a temperature, such as "
             "--temperature 1, or ask for one."
         )
-    identity = responder.identity()
-    return {
-        sample.id: call_key(
-            "row", {"answers": [answer_key(identity, one) for one in _requests(sample, decoding, n_draws)]}
-        )
-        for sample in samples
-    }
+    identity, found = responder.identity(), texts()
+    for sample in samples:
+        keys = [answer_key(identity, one) for one in _requests(sample, decoding, n_draws)]
+        found[sample.id] = call_key("row", {"answers": keys})
+    return found
 
 
 def ask(
     responder: Responder,
-    samples: Sequence[Sample],
+    samples: Iterable[Sample],
     decoding: Decoding,
     n_draws: int = 1,
     *,
@@ -130,7 +131,7 @@ def ask(
     known: Container[str] = (),
     engine: Engine | None = None,
 ) -> Iterator[AnswerRow]:
-    """Ask for every item whose key is not known; a row comes as soon as its last draw is there.
+    """Ask for every item that is not known; a row comes as soon as its last draw is there.
 
     Args:
         responder: Who is asked.
@@ -138,14 +139,14 @@ def ask(
         decoding: How answers are drawn.
         n_draws: Answers per item; they differ by their draw.
         keys: From `row_keys`.
-        known: Keys of rows there are already.
+        known: Items that have their rows already.
         engine: Where the calls are made; None is in this process.
     """
     maker = engine or Local()
-    pairs = [(keys[sample.id], sample) for sample in samples]
-    chunks = missing_chunks(pairs, lambda key: key in known, max(1, maker.size(CHUNK) // n_draws))
+    pairs = ((sample.id, sample) for sample in samples)
+    chunks = missing_chunks(pairs, lambda item: item in known, max(1, maker.size(CHUNK) // n_draws))
     blocks = (
-        [(key, one) for key, sample in chunk for one in _requests(sample, decoding, n_draws)]
+        [(keys[item], one) for item, sample in chunk for one in _requests(sample, decoding, n_draws)]
         for chunk in chunks
     )
     waiting: dict[str, dict[int, Reply]] = {}

@@ -10,6 +10,7 @@ from typing import Self
 from vlmtools import lines
 from vlmtools.errors import BadInput, StoreError, StoreLocked, StoreMismatch
 from vlmtools.store.files import sync_folder, write_all
+from vlmtools.store.spool import texts
 from vlmtools.types import Json
 
 _SYNC_S = 1.0
@@ -31,8 +32,7 @@ class RowFile:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self.keys: set[str] = set()
-        self._ids: dict[str, str] = {}
+        self._keys = texts()
         self._synced = time.monotonic()
         self._handle = _open(self.path)
         try:
@@ -50,10 +50,15 @@ class RowFile:
         self.close()
 
     def __len__(self) -> int:
-        return len(self.keys)
+        """Number of items that have a row."""
+        return len(self._keys)
 
-    def check(self, item: str, key: str) -> None:
-        """Refuse an item that has a row under another key: its answer came from something else.
+    def __contains__(self, item: object) -> bool:
+        """Whether an item has a row."""
+        return item in self._keys
+
+    def check(self, item: str, key: str) -> bool:
+        """Whether an item has its row; one under another key is refused: its answer came from something else.
 
         Args:
             item: The item's id.
@@ -62,31 +67,31 @@ class RowFile:
         Raises:
             StoreMismatch: It has such a row.
         """
-        if self._ids.get(item, key) != key:
+        there = self._keys.get(item)
+        if there not in (None, key):
             raise StoreMismatch(
                 f"{str(self.path)!r} has another answer to {item!r} already: the model, a patch, the prompt, the "
                 "picture or the way of drawing has changed since. Choose another --out, or repeat the earlier line to "
                 "go on with it."
             )
+        return there is not None
 
     def append(self, item: str, key: str, row: Mapping[str, Json]) -> bool:
-        """Keep a row; False, and nothing happens, when there is one under the key.
+        """Keep a row; False, and nothing happens, when the item has its row.
 
         Args:
             item: The item's id.
-            key: Everything that decides the row.
+            key: Everything that decides the row, the item's id among it.
             row: Fields JSON can hold.
 
         Raises:
             StoreMismatch: The item has a row under another key.
             StoreError: The operating system did not take it; the file is as it was.
         """
-        self.check(item, key)
-        if key in self.keys:
+        if self.check(item, key):
             return False
         self._write(lines.encode(key, row) + b"\n")
-        self.keys.add(key)
-        self._ids[item] = key
+        self._keys[item] = key
         return True
 
     def close(self) -> None:
@@ -120,8 +125,7 @@ class RowFile:
                 if row is None or "id" not in row:
                     self._must_be_torn(line, number)
                     break
-                self.keys.add(row["key"])
-                self._ids[str(row["id"])] = row["key"]
+                self._keys[str(row["id"])] = row["key"]
                 whole += len(line)
         os.ftruncate(self._handle, whole)
 

@@ -186,6 +186,11 @@ class _Values(ValuesView[T]):
         return (value for _, value in self._spool.stretch())
 
 
+def texts() -> Spool[str]:
+    """A spool whose values are texts."""
+    return Spool(str, _same)
+
+
 class SpoolList(Sequence[T], Generic[T]):
     """A list to append to that holds any number of entries.
 
@@ -273,6 +278,10 @@ class SpoolList(Sequence[T], Generic[T]):
         self._n += 1
         said = json.dumps(self._encode(value))
         file.db.execute("INSERT INTO entry (place, value) VALUES (?, ?)", (self._n, said))
+
+
+def _same(key: str, value: Json) -> str:
+    return str(value)
 
 
 def _bytes(key: str) -> bytes:
