@@ -1,10 +1,15 @@
-"""On two real nodes `crosscheck` and `eval` of bundled models write what they write on one machine."""
+"""On two real nodes `crosscheck`, `eval` and `score` with bundled models write what they write on one machine."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from judged_data import judged
+from places import ROOT
 
 from vlmtools.crosscheck.api import crosscheck
 from vlmtools.engine.ray import RayData
@@ -66,3 +71,31 @@ def test_a_judge_that_is_a_model_judges_on_the_workers(
     for kind in ("answers", "votes"):
         assert lines(tmp_path / "ray", kind) == lines(tmp_path / "local", kind)
     assert len(lines(tmp_path / "ray", "votes")) > 8
+
+
+def score_by_command(folder: Path, line: list[str]) -> None:
+    path = os.pathsep.join((str(ROOT), os.environ.get("PYTHONPATH", "")))
+    command = [sys.executable, "-m", "vlmtools", "score", *line]
+    done = subprocess.run(
+        command, cwd=folder, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.parametrize(
+    ("bench", "n_questions"), [("faithscore", 24), ("hallusionbench", 8), ("avhallubench", 24)]
+)
+def test_score_with_a_judge_that_is_a_model(
+    cluster: Any, tmp_path: Path, bench: str, n_questions: int
+) -> None:
+    made = judged(bench, tmp_path, 8)
+    line = [made.answers, "--bench", bench, "--data", made.data, "--judge-model", "reference:clean"]
+    score_by_command(tmp_path, [*line, "--out", "local", "--dump", "local.jsonl"])
+    cluster_line = ["--engine", f"ray:{cluster.address}", "--workers", "2", "--block", "4"]
+    score_by_command(tmp_path, [*line, "--out", "ray", "--dump", "ray.jsonl", *cluster_line])
+    assert (tmp_path / "ray.jsonl").read_bytes() == (tmp_path / "local.jsonl").read_bytes()
+    assert lines(tmp_path / "ray" / "judge", "answers") == lines(tmp_path / "local" / "judge", "answers")
+    assert len(lines(tmp_path / "ray" / "judge", "answers")) == n_questions + 1
+    here, there = (json.loads((tmp_path / name / "evaluation.json").read_text()) for name in ("local", "ray"))
+    assert here["record"].pop("command") != there["record"].pop("command")
+    assert there == here
