@@ -1,6 +1,7 @@
 """Arrays by part of a run: in memory while they are few, in a temporary file when they are many."""
 
 import tempfile
+import weakref
 from collections.abc import Iterator, Mapping
 from typing import IO
 
@@ -38,6 +39,7 @@ class Shelf:
         self._n_bytes += sum(array.nbytes for array in arrays.values())
         if self._n_bytes > self._most:
             self._file = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as the shelf, and has no name)
+            weakref.finalize(self, self._file.close)
             for one in self._few:
                 self._write(self._file, one)
             self._few = []

@@ -67,7 +67,7 @@ class Objects(Judge):
             yield index, tuple([_YES if claim in named else _NO for claim in question.claims])
 
 
-@lru_cache(1 << 15)
+@lru_cache(1 << 13)
 def _named(lexicon: Lexicon, text: str) -> frozenset[str]:
     """Kept, because each passage is asked about once for every answer it is evidence for."""
     return lexicon.named(text)

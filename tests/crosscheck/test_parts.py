@@ -1,0 +1,297 @@
+"""Any number of items: results do not depend on how the items are parted, and memory does not grow with them."""
+
+import gc
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vlmtools.crosscheck import compared, latent
+from vlmtools.crosscheck._latent_merged import merged
+from vlmtools.crosscheck.api import crosscheck
+from vlmtools.crosscheck.arrays import VoteArrays
+from vlmtools.crosscheck.collect import Draws, collect
+from vlmtools.crosscheck.judges import objects
+from vlmtools.crosscheck.score import resampled_scores, scores, sensitivity
+from vlmtools.crosscheck.shelf import Shelf
+from vlmtools.crosscheck.table import ClaimTable
+from vlmtools.crosscheck.weights import Scheme
+from vlmtools.responders.recorded import Recorded
+from vlmtools.stats import item_counts
+from vlmtools.stats.resample import WINDOW, Resamples
+from vlmtools.store import Store, spool
+from vlmtools.types import Answers, Sample
+
+THINGS = ("cat", "dog", "bus", "car", "cup", "bed", "cow", "sheep", "bird", "truck")
+
+
+def sources(n_items: int, n_models: int = 4, n_samples: int = 0) -> list[Recorded]:
+    """Models that leave things out, invent some, say some twice, and skip every ninth item."""
+    found = []
+    for k in range(n_models):
+        rng = random.Random(k)
+        said = {}
+        for i in range(n_items):
+            if (i + k) % 9 == 0:
+                continue
+            texts = [_caption(rng, i, k) for _ in range(1 + n_samples)]
+            said[f"{i}"] = Answers(f"{i}", f"m{k}", texts[0], tuple(texts[1:]), ("image",))
+        found.append(Recorded(f"m{k}", said))
+    return found
+
+
+def _caption(rng: random.Random, i: int, k: int) -> str:
+    shown = [THINGS[(i * 7 + j) % 10] for j in range(4)]
+    things = [thing for thing in shown if rng.random() < 0.9 - 0.1 * k]
+    things += [rng.choice(THINGS) for _ in range(2) if rng.random() < 0.1 + 0.1 * k]
+    return " ".join(f"There is a {thing} near a {rng.choice(shown)}." for thing in things) or "A picture."
+
+
+def numbers(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every leaf of a JSON value with its path."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from numbers(inner, f"{path}/{key}")
+    elif isinstance(value, list):
+        for place, inner in enumerate(value):
+            yield from numbers(inner, f"{path}/{place}")
+    else:
+        yield path, value
+
+
+def small_parts(monkeypatch: pytest.MonkeyPatch, most: int = 7) -> None:
+    monkeypatch.setattr(compared, "MOST_ITEMS", most)
+    monkeypatch.setattr(compared, "FEWEST_ITEMS", 1)
+    monkeypatch.setattr(Shelf.__init__, "__defaults__", (2_000,))
+    monkeypatch.setattr(spool, "MOST", 20)
+
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "em": {},
+    "uniform": {"weights": "uniform"},
+    "macro": {"weights": "uniform", "average": "macro"},
+    "loo": {"weights": "loo"},
+    "panels": {"panel": 3, "judge": "objects"},
+    "sentences": {"judge": "ngram"},
+    "em of sentences": {"judge": "ngram", "weights": "em"},
+    "softmax": {"judge": "ngram", "weights": "softmax", "include_self": True},
+    "self": {"judge": "ngram", "mode": "self"},
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_ranking_is_the_same_however_the_items_are_parted(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = sources(90, n_samples=2 if name in ("softmax", "self") else 0)
+    items = [Sample(f"{i}") for i in range(90)]
+    whole = crosscheck(asked, items=items, out=tmp_path / "whole", n_boot=30, **SETTINGS[name])
+    small_parts(monkeypatch)
+    parted = crosscheck(asked, items=items, out=tmp_path / "parted", n_boot=30, **SETTINGS[name])
+    one, other = (dict(numbers(json.loads(json.dumps(r.to_json(full=True))))) for r in (whole, parted))
+    assert len(whole.worst) == 20 and one.keys() == other.keys()
+    for path, value in one.items():
+        if isinstance(value, float):
+            assert other[path] == pytest.approx(value, abs=1e-9), path
+        else:
+            assert other[path] == value, path
+    stored = [sorted((tmp_path / f / "votes.jsonl").read_text().split("\n")) for f in ("whole", "parted")]
+    assert stored[0] == stored[1]
+
+
+def test_a_resumed_run_uses_the_votes_of_a_run_with_other_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = sources(60)
+    first = crosscheck(asked, out=tmp_path, n_boot=20)
+    votes = (tmp_path / "votes.jsonl").read_bytes()
+    small_parts(monkeypatch)
+    again = crosscheck(asked, out=tmp_path, n_boot=20)
+    assert (tmp_path / "votes.jsonl").read_bytes() == votes
+    assert [row.score for row in again.rows] == pytest.approx([row.score for row in first.rows])
+
+
+def most_objects(n_items: int, folder: Path) -> int:
+    """Most Python objects seen alive during a whole run on recorded files."""
+    files = []
+    for source in sources(n_items, 3):
+        files.append(folder / f"{source.name}.jsonl")
+        rows = ({"id": one.id, "text": one.text} for one in source.answers.values())
+        files[-1].write_text("".join(json.dumps(row) + "\n" for row in rows))
+    calls, counts = 0, []
+
+    def told(stage: str, done: int, total: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls % 499 == 0:
+            gc.collect()
+            counts.append(len(gc.get_objects()))
+
+    crosscheck(files, out=folder / "run", n_boot=4, progress=told)
+    return max(counts)
+
+
+def test_memory_does_not_grow_with_the_items(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small_parts(monkeypatch, most=50)
+    monkeypatch.setattr("vlmtools.crosscheck.asking.CHUNK", 64)
+    monkeypatch.setattr("vlmtools.crosscheck.collect.CHUNK", 64)
+    # What the judge remembers of passages has a limit of its own, far above these few.
+    monkeypatch.setattr(objects, "_named", objects._named.__wrapped__)
+    most = []
+    for n in (100, 101, 800):  # the first run pays for what is imported and remembered once
+        (tmp_path / f"{n}").mkdir()
+        most.append(most_objects(n, tmp_path / f"{n}"))
+    assert most[2] - most[1] < 700, most  # less than one object for each further item
+
+
+def test_answers_of_a_model_are_read_from_the_folder(tmp_path: Path) -> None:
+    (source,) = sources(12, 1, n_samples=2)
+    with Store(tmp_path) as store:
+        told, tally = collect(store, source, [Sample(f"{i}") for i in range(12)], Draws())
+        assert tally.asked == 3 * len(told) and "0" not in told and "1" in told and told.kinds == {"image"}
+        assert {item: one.answers for item, one in told.items()} == source.answers
+        assert len(told["1"].keys) == 3
+        with pytest.raises(KeyError):
+            told["0"]
+
+
+def test_coverage_counts_who_shares_items_with_whom() -> None:
+    cover = compared.Coverage(["a", "b", "c"])
+    for who in (["a", "b"], ["a", "b"], ["a"], ["c", "a"]):
+        cover.add(who)
+    assert [cover.answered(*names) for names in (["a"], ["b"], ["a", "b"], ["b", "c"])] == [4, 2, 2, 0]
+    assert cover.apart(2) == [("a", "c", 1), ("b", "c", 0)]
+
+
+def test_a_part_has_fewer_items_when_there_are_more_votes_about_each() -> None:
+    sizes = [compared.part_size(models, passages) for models, passages in ((2, 1), (20, 1), (20, 10))]
+    assert sizes == [1024, 81, 16]
+
+
+def test_a_shelf_gives_back_what_was_put_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    for most in (10**9, 100):
+        made = Shelf(most)
+        wanted = [{"a": np.arange(n), "b": np.full((n, 2), np.nan)} for n in (3, 0, 40, 5)]
+        for arrays in wanted:
+            made.append(arrays)
+        assert len(made) == 4
+        for _ in range(2):
+            for given, asked in zip(made, wanted, strict=True):
+                assert all(np.array_equal(given[name], asked[name], equal_nan=True) for name in asked)
+        one, other = iter(made), iter(made)
+        next(one)
+        assert np.array_equal(next(other)["a"], wanted[0]["a"]) and len(next(one)["a"]) == 0
+
+
+class Halves:
+    """Votes or claims in two stretches."""
+
+    def __init__(self, parts: list[Any]) -> None:
+        self.halves = parts
+        first = parts[0]
+        self.n_items = sum(part.n_items for part in parts)
+        self.models, self.targets = getattr(first, "models", ()), getattr(first, "targets", ())
+        self.evidence = getattr(first, "evidence", ())
+
+    def parts(self) -> Iterator[tuple[int, Any]]:
+        yield 0, self.halves[0]
+        yield self.halves[0].n_items, self.halves[1]
+
+
+@pytest.mark.parametrize("kind", ["uniform", "softmax", "loo"])
+def test_scores_of_votes_in_stretches_are_those_of_all_together(kind: Any) -> None:
+    rng, names = np.random.default_rng(0), ("a", "b", "c", "d")
+    count = rng.integers(0, 4, (50, 4, 4)).astype(float)
+    total = count * rng.random((50, 4, 4))
+    whole = VoteArrays(names, names, total, count)
+    halves = Halves([VoteArrays(names, names, total[s], count[s]) for s in (slice(0, 30), slice(30, 50))])
+    scheme, counts = Scheme(kind, include_self="always"), item_counts(50, 40)
+    assert scores(halves, scheme) == pytest.approx(scores(whole, scheme), abs=1e-12)
+    parted, together = (resampled_scores(votes, counts, scheme) for votes in (halves, whole))
+    assert parted == pytest.approx(together, abs=1e-12)
+    assert sensitivity(halves, scheme) == sensitivity(whole, scheme)
+
+
+def claims(n_items: int, sentences: bool, seed: int = 0) -> ClaimTable:
+    """Claims of four models, three about every item."""
+    rng = np.random.default_rng(seed)
+    n = 3 * n_items
+    author = rng.integers(0, 4, n)
+    mentions = (np.eye(4)[author] if sentences else rng.random((n, 4)) < 0.5).astype(float)
+    mentions[mentions.sum(axis=1) == 0, 0] = 2.0
+    graded = np.clip(rng.normal(0.5, 0.3, (n, 4)), 0, 1)
+    support = graded if sentences else (mentions > 0).astype(float)
+    support[rng.random((n, 4)) < 0.1] = np.nan
+    kind = np.full(n, -1) if sentences else rng.integers(0, 5, n)
+    item = np.repeat(np.arange(n_items), 3)
+    return ClaimTable(("a", "b", "c", "d"), n_items, item, kind, tuple("vwxyz"), mentions, support)
+
+
+def _half(table: ClaimTable, start: int, stop: int) -> ClaimTable:
+    inside = (table.item >= start) & (table.item < stop)
+    return ClaimTable(
+        table.models,
+        stop - start,
+        table.item[inside] - start,
+        table.kind[inside],
+        table.kinds,
+        table.mentions[inside],
+        table.support[inside],
+    )
+
+
+@pytest.mark.parametrize("sentences", [False, True])
+def test_latent_truth_of_claims_in_stretches_is_that_of_all_together(sentences: bool) -> None:
+    table = claims(80, sentences)
+    halves = Halves([_half(table, 0, 33), _half(table, 33, 80)])
+    whole, parted = latent.fit(table), latent.fit_parts(halves)
+    assert parted.rate == pytest.approx(whole.rate, abs=1e-9)
+    assert parted.copies == pytest.approx(whole.copies, abs=1e-9)
+    assert parted.log_likelihood == pytest.approx(whole.log_likelihood)
+    each = np.concatenate([parted.true(part) for _, part in halves.parts()])
+    assert each == pytest.approx(whole.p_true, abs=1e-9)
+    counts = Resamples(80, 50)
+    together = latent.bootstrap_rates(table, whole, counts)
+    assert latent.bootstrap_rates(halves, parted, counts) == pytest.approx(together, abs=1e-9)
+    if not sentences:
+        without = latent.rates_without_each(halves, parted)
+        others = [1, 2, 3]
+        assert without[0][others] == pytest.approx(latent.fit(table.take(others)).rate, abs=1e-9)
+
+
+def test_merged_claims_are_counted() -> None:
+    table = claims(80, sentences=False)
+    once, _ = merged(Halves([_half(table, 0, 33), _half(table, 33, 80)]))
+    assert len(once.item) < len(table.item) / 2
+    assert once.weight.sum() == len(table.item)
+    assert once.mentions.sum(axis=0).tolist() == table.mentions.sum(axis=0).tolist()
+
+
+def test_few_items_are_drawn_as_ever_and_many_window_by_window() -> None:
+    few = Resamples(300, 20, seed=4)
+    assert (few[:, 40:70] == item_counts(300, 20, seed=4)[:, 40:70]).all()
+    n = 2 * WINDOW + 100
+    many = Resamples(n, 60, seed=4)
+    drawn = np.concatenate([many[:, start : start + 1000] for start in range(0, n, 1000)], axis=1)
+    assert drawn.shape == (60, n) and (drawn.sum(axis=1) == n).all()
+    assert (many[:, WINDOW - 5 : WINDOW + 5] == drawn[:, WINDOW - 5 : WINDOW + 5]).all()
+    # Sums over a window vary as those of a multinomial: with n / windows draws, by its square root.
+    in_window = drawn[:, :WINDOW].sum(axis=1)
+    expected = np.sqrt(n * (WINDOW / n) * (1 - WINDOW / n))
+    assert 0.7 * expected < in_window.std() < 1.4 * expected
+    assert abs(drawn.var() - 1.0) < 0.02
+
+
+def test_the_worst_claims_take_turns_and_equal_ones_of_an_answer_count_once(tmp_path: Path) -> None:
+    answers = {"a": "A cat and a bus and a bus.", "b": "A cat.", "c": "A cat."}
+    given = [Recorded(name, {"1": Answers("1", name, text)}) for name, text in answers.items()]
+    found = crosscheck(given, out=tmp_path, n_boot=4, weights="uniform")
+    assert [(claim.model, claim.claim) for claim in found.worst if claim.model == "a"] == [
+        ("a", "bus"),
+        ("a", "cat"),
+    ]
+    assert {claim.model for claim in found.worst[1:]} == {"a", "b", "c"}
