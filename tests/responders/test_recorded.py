@@ -271,6 +271,16 @@ def test_a_run_folder_gives_a_source_for_each_model(tmp_path: Path) -> None:
     assert read_sources(folder / "answers.jsonl") == sources
 
 
+def test_of_several_answers_to_the_same_call_the_last_one_counts(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path / "run")
+    with Store(folder) as store:
+        for draw in (2, 0):
+            store.append(
+                "answers", f"corrected{draw}", {"item": "1", "model": "m", "draw": draw, "text": f"n{draw}"}
+            )
+    assert read_sources(folder)[0].answers == {"1": Answers("1", "m", "n0", ("m1", "n2"))}
+
+
 def test_a_run_folder_that_was_killed_gives_what_is_whole(tmp_path: Path) -> None:
     folder = run_folder(tmp_path / "run")
     file = folder / "answers.jsonl"
