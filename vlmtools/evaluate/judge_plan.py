@@ -17,12 +17,10 @@ from vlmtools.crosscheck.plan import (
     TOKENS_PER_IMAGE,
     Step,
 )
-from vlmtools.evaluate.judging import _questions as judge_questions
+from vlmtools.evaluate.judging import MAX_NEW_TOKENS, questions_about
 from vlmtools.evaluate.merging import stored_keys, written
 from vlmtools.types import Decoding, Responder, Sample
 
-MAX_NEW_TOKENS = 512
-"""Length limit of a verdict, as `judging.asking` sets it."""
 STAND_IN = " ".join(
     ["There is one thing in front of another, both in daylight, and a third lies far behind them."] * 5
 )
@@ -62,7 +60,7 @@ def plan_judge(
         folder: Where its replies are kept; it need not exist.
     """
     here = [(sample, answers[sample.id]) for sample in samples if sample.id in answers]
-    known = {one.id: one for sample, text in here for one in judge_questions(benchmark, sample, text)}
+    known = {one.id: one for sample, text in here for one in questions_about(benchmark, sample, text)}
     calls = list(wanted(judge, list(known.values()), Draws(scored=Decoding(max_new_tokens=MAX_NEW_TOKENS))))
     stored = stored_keys(folder)
     missing = [request.sample for key, request in calls if key not in stored]

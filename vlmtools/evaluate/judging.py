@@ -11,12 +11,15 @@ from vlmtools.evaluate.scoring import Judged
 from vlmtools.store import Store, call_key
 from vlmtools.types import Decoding, Responder, Sample
 
+MAX_NEW_TOKENS = 512
+"""Length limit of a verdict, unless another is given."""
+
 
 def asking(
     benchmark: Benchmark,
     judge: Responder,
     folder: Path,
-    max_new_tokens: int = 512,
+    max_new_tokens: int = MAX_NEW_TOKENS,
     progress: Progress = silent,
     engine: Engine | None = None,
 ) -> Judged:
@@ -35,7 +38,7 @@ def asking(
     """
 
     def judged(samples: Mapping[str, Sample], said: Mapping[str, Said]) -> Mapping[str, Said]:
-        asked = {id: _questions(benchmark, samples[id], one.text) for id, one in said.items()}
+        asked = {id: questions_about(benchmark, samples[id], one.text) for id, one in said.items()}
         draws = Draws(scored=Decoding(max_new_tokens=max_new_tokens))
         every = {question.id: question for questions in asked.values() for question in questions}
         with Store(folder) as store:
@@ -56,8 +59,14 @@ def asking(
     return judged
 
 
-def _questions(benchmark: Benchmark, sample: Sample, text: str) -> list[Sample]:
-    """The same question has the same id, wherever it comes from: it is asked once."""
+def questions_about(benchmark: Benchmark, sample: Sample, text: str) -> list[Sample]:
+    """What the judge is asked about an answer; the same question has the same id, so it is asked once.
+
+    Args:
+        benchmark: Who asks.
+        sample: The item.
+        text: The answer.
+    """
     wanted = benchmark.questions(sample, text)
     return [
         replace(
