@@ -55,7 +55,8 @@ class Run:
             tokens_per_s: Written by one GPU.
         """
         from vlmtools.cli._screen import console, print_json
-        from vlmtools.crosscheck.plan import TOKENS_PER_S, make_plan
+        from vlmtools.crosscheck.assumed import TOKENS_PER_S
+        from vlmtools.crosscheck.plan import make_plan
 
         speed = tokens_per_s or TOKENS_PER_S
         made = make_plan(self.settings, self.responders, self.samples, self.folder, prices, speed)

@@ -6,6 +6,17 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vlmtools.crosscheck.assumed import (
+    BYTES_OF_INDEX,
+    BYTES_PER_ANSWER,
+    BYTES_PER_VOTE,
+    CHARS_PER_TOKEN,
+    CLAIMS_PER_ANSWER,
+    TOKENS_PER_IMAGE,
+    TOKENS_PER_S,
+    TOKENS_PER_VERDICT,
+    answer_length,
+)
 from vlmtools.crosscheck.collect import wanted
 from vlmtools.crosscheck.judges.base import Judge
 from vlmtools.crosscheck.panels import n_pairs
@@ -18,25 +29,6 @@ from vlmtools.types import Json, Responder, Sample
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-
-CHARS_PER_TOKEN = 4.0
-"""Of English text, for estimates only."""
-TOKENS_PER_IMAGE = 576
-"""Of LLaVA-1.5, for estimates only: other models use some 64 to 3,000."""
-CLAIMS_PER_ANSWER = 5.0
-"""Sentences per answer, used until answers are stored."""
-TOKENS_PER_ANSWER = 120.0
-"""New tokens per answer, used until answers are stored."""
-TOKENS_PER_VERDICT = 5.0
-"""A yes or no."""
-TOKENS_PER_S = 40.0
-"""Written by one model at a time, for estimates only; servers on a GPU write some thousands for many at once."""
-BYTES_PER_ANSWER = 180.0
-"""Of a stored answer beside its text."""
-BYTES_PER_VOTE = 170.0
-"""Of a stored vote beside the claims it repeats."""
-BYTES_OF_INDEX = 110.0
-"""Of the index, per record; the index can be thrown away."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +167,7 @@ def make_plan(
     """
     store = Store(folder, read_only=True) if (folder / "run.json").is_file() else None
     try:
-        per_answer, chars = _measured(store, sources)
+        per_answer, chars = answer_length(store, sources)
         steps = [
             _answers(setting, source, samples, store, per_answer, chars)
             for setting in settings[:1]
@@ -201,26 +193,6 @@ def make_plan(
     )
 
 
-def _measured(store: Store | None, sources: Sequence[Responder]) -> tuple[float, float]:
-    """(new tokens, characters) of an answer: measured on what is there, else assumed."""
-    texts = [
-        answers.text
-        for source in sources
-        if isinstance(source, Recorded)
-        for answers in source.answers.values()
-    ]
-    tokens: list[float] = []
-    if store is not None:
-        for record in store.read("answers"):
-            texts.append(record["text"])
-            if record.get("n_new_tokens") is not None:
-                tokens.append(float(record["n_new_tokens"]))
-    if not texts:
-        return TOKENS_PER_ANSWER, TOKENS_PER_ANSWER * CHARS_PER_TOKEN
-    chars = sum(map(len, texts)) / len(texts)
-    return (sum(tokens) / len(tokens) if tokens else chars / CHARS_PER_TOKEN), chars
-
-
 def _answers(
     setting: CrossCheck,
     source: Responder,
@@ -229,13 +201,16 @@ def _answers(
     per_answer: float,
     chars: float,
 ) -> Step:
-    calls = list(wanted(source, samples, setting.draws))
-    n, size = len(calls), len(calls) * (BYTES_PER_ANSWER + chars + BYTES_OF_INDEX)
+    n, n_missing, read = 0, 0, 0.0
+    for key, request in wanted(source, samples, setting.draws):
+        n += 1
+        if not isinstance(source, Recorded) and (store is None or not store.has("answers", key)):
+            n_missing += 1
+            read += _prompt_tokens(request.sample)
+    size = n * (BYTES_PER_ANSWER + chars + BYTES_OF_INDEX)
     if isinstance(source, Recorded):
         return Step(f"answers of {source.name} (recorded)", n, 0, n_records=n, n_bytes=size)
-    missing = [request for key, request in calls if store is None or not store.has("answers", key)]
-    read = sum(_prompt_tokens(request.sample) for request in missing)
-    return Step(f"answers of {source.name}", n, len(missing), read, len(missing) * per_answer, n, size)
+    return Step(f"answers of {source.name}", n, n_missing, read, n_missing * per_answer, n, size)
 
 
 def _prompt_tokens(sample: Sample) -> float:

@@ -7,16 +7,16 @@ from pathlib import Path
 from statistics import fmean
 
 from vlmtools.benchmarks.base import Benchmark
-from vlmtools.crosscheck.collect import Draws, wanted
-from vlmtools.crosscheck.plan import (
+from vlmtools.crosscheck.assumed import (
     BYTES_OF_INDEX,
     BYTES_PER_ANSWER,
     CHARS_PER_TOKEN,
     CLAIMS_PER_ANSWER,
     TOKENS_PER_ANSWER,
     TOKENS_PER_IMAGE,
-    Step,
 )
+from vlmtools.crosscheck.collect import Draws, wanted
+from vlmtools.crosscheck.plan import Step
 from vlmtools.evaluate.judging import MAX_NEW_TOKENS, questions_about
 from vlmtools.evaluate.merging import stored_keys, written
 from vlmtools.types import Decoding, Responder, Sample

@@ -3,17 +3,16 @@
 from pathlib import Path
 from statistics import fmean
 
-from vlmtools.crosscheck.collect import Draws, wanted
-from vlmtools.crosscheck.plan import (
+from vlmtools.crosscheck.assumed import (
     BYTES_OF_INDEX,
     BYTES_PER_ANSWER,
     CHARS_PER_TOKEN,
     TOKENS_PER_ANSWER,
     TOKENS_PER_IMAGE,
     TOKENS_PER_S,
-    Plan,
-    Step,
 )
+from vlmtools.crosscheck.collect import Draws, wanted
+from vlmtools.crosscheck.plan import Plan, Step
 from vlmtools.evaluate.judge_plan import plan_judge, prompt_tokens
 from vlmtools.evaluate.merging import stored_keys, stored_texts, written
 from vlmtools.evaluate.run import Question
