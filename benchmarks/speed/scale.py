@@ -25,6 +25,7 @@ from pathlib import Path
 from vlmtools.crosscheck.collect import Draws, collect
 from vlmtools.engine.base import Engine
 from vlmtools.engine.spec import open_engine
+from vlmtools.responders.items import Items
 from vlmtools.store import Store
 from vlmtools.types import Decoding, Json, Reply, Request, Responder, Sample
 
@@ -61,11 +62,11 @@ def peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def items(n: int) -> list[Sample]:
+def items(n: int) -> Items:
     """Items as a file of pictures in an object store would give them."""
-    return [
+    return Items(
         Sample(f"item{k:09d}", "Describe this image.", f"s3://bucket/images/{k:012d}.jpg") for k in range(n)
-    ]
+    )
 
 
 def answers(n: int, engine: Engine) -> dict[str, Json]:
