@@ -69,7 +69,9 @@ def test_memory_bounds_the_pool_and_the_message_has_the_numbers() -> None:
     nodes = [node(CPU=64, memory=32e9), node(CPU=64, memory=15e9)]
     seven = share(Asked(), Model(), nodes, never)  # type: ignore[arg-type]
     assert seven == Share(1.0, 0.0, 16 * GB + PROCESS, seven.why)
-    with pytest.raises(BadInput, match=r"16\.6 GB .*'seven': weights 14\.0, calls under way 2\.0.*15\.0 GB"):
+    with pytest.raises(
+        BadInput, match=r"16\.6 GB .*'seven', estimated in GB: weights 14\.0, calls under way 2\.0.*15\.0 GB"
+    ):
         room(nodes[1:], seven)
     assert room(nodes, seven) == 1
     assert room(nodes, share(Asked(memory=0), Model(), nodes, never)) == 128  # type: ignore[arg-type]
@@ -247,11 +249,37 @@ def test_the_pool_is_as_large_as_memory_allows_and_no_larger(uneven: dict[str, i
     assert per_node == {name: {4: 2, 2: 1}[gb] for name, gb in uneven.items()}
     assert len(used(RayData(block=1, workers=4), 9 * GB)) == 4, "a number of workers wins over the estimate"
     for engine, words in (
-        (RayData(), r"9\.0 GB \(for 'placed'.*4\.0 GB"),
-        (RayData(memory_per_worker=6), r"6\.0 GB"),
+        (RayData(), r"9\.0 GB \(for 'placed', est.*4\.0 GB"),
+        (RayData(memory_per_worker=6), r"6\.0 GB \(for 'placed', as asked for"),
         (RayData(workers=1, cpus_per_worker=5), r"5 CPUs, 0 GPUs.*4 CPUs, 0 GPUs"),
         (RayData(workers=1, gpus_per_worker=1), r"1 CPUs, 1 GPUs.*4 CPUs, 0 GPUs"),
     ):
         with pytest.raises(BadInput, match=words):
             list(engine.map([[1]], Placed(9 * GB)))
     assert gpu_bytes(ray) is None, "no node has a GPU"
+
+
+@slow
+def test_the_nodes_with_gpus_are_asked_how_large_they_are(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ray = pytest.importorskip("ray")
+    told = tmp_path / "nvidia-smi"
+    told.write_text("#!/bin/sh\necho 40960\necho 24576\n")
+    told.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    root, here = Path(__file__).parents[2], Path(__file__).parent
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(root), str(here))))
+    from ray.cluster_utils import Cluster
+
+    more = {"num_cpus": 4, "object_store_memory": 100 * 2**20}
+    made = Cluster(initialize_head=True, head_node_args={**more, "include_dashboard": False})
+    try:
+        made.add_node(**more, num_gpus=2)
+        ray.init(address=made.address, log_to_driver=False)
+        assert gpu_bytes(ray) == 24576 * 2**20
+        found = used(RayData(block=1), 8 * GB)
+        assert len(found) == 4, "two of 8 GB fit on a GPU of 25.8 GB, of which four fifths are planned for"
+    finally:
+        ray.shutdown()
+        made.shutdown()

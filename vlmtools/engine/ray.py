@@ -151,7 +151,7 @@ class RayData:
                 .map_batches(
                     Worker,
                     fn_constructor_args=(work, dict(work.identity()), ledger),
-                    batch_size=None,
+                    batch_size=1,  # a table has one row; with GPUs Ray insists on being told
                     batch_format="pandas",
                     compute=ray.data.ActorPoolStrategy(size=size),
                     num_cpus=one.cpus,

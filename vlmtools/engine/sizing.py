@@ -100,10 +100,14 @@ def share(
     if need is None:
         return Share(asked.cpus, gpus)
     if not on_gpu:
-        return Share(asked.cpus, gpus, need.total, f"for {work.name!r}: {need}")
+        return Share(asked.cpus, gpus, need.total, _why(asked, work, need))
     if asked.gpus is None and (each := gpu_bytes()):
         gpus = of_gpu(need.total, each)
-    return Share(asked.cpus, gpus, why=f"for {work.name!r}: {need}")
+    return Share(asked.cpus, gpus, why=_why(asked, work, need))
+
+
+def _why(asked: Asked, work: Work[Any, Any], need: Need) -> str:
+    return f"for {work.name!r}, " + ("as asked for" if asked.memory else f"estimated in GB: {need}")
 
 
 def _need(asked: Asked, work: Work[Any, Any], on_gpu: bool) -> Need | None:
