@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from vlmtools.errors import StoreError
 from vlmtools.store.spool import Spool, SpoolList
 from vlmtools.types import Json
 
@@ -93,3 +94,14 @@ def test_two_readers_do_not_disturb_each_other() -> None:
     assert [next(one)[0] for _ in range(3)] == [0, 1, 2]
     assert [a for a, _ in spooled] == list(range(3_000))
     assert next(one)[0] == 3
+
+
+def test_a_full_disk_is_told_plainly() -> None:
+    spool = Spool(_up, _down, most=3)
+    for n in range(5):
+        spool[f"{n}"] = (n, "")
+    assert spool._file is not None
+    spool._file.db.execute("PRAGMA max_page_count=20")
+    with pytest.raises(StoreError, match="temporary file cannot be written"):
+        for n in range(5_000):
+            spool[f"more {n}"] = (n, "x" * 100)

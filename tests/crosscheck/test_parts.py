@@ -20,6 +20,7 @@ from vlmtools.crosscheck.score import resampled_scores, scores, sensitivity
 from vlmtools.crosscheck.shelf import Shelf
 from vlmtools.crosscheck.table import ClaimTable
 from vlmtools.crosscheck.weights import Scheme
+from vlmtools.errors import StoreError
 from vlmtools.responders.recorded import Recorded
 from vlmtools.stats import item_counts
 from vlmtools.stats.resample import WINDOW, Resamples
@@ -185,6 +186,17 @@ def test_a_shelf_gives_back_what_was_put_there(monkeypatch: pytest.MonkeyPatch) 
         one, other = iter(made), iter(made)
         next(one)
         assert np.array_equal(next(other)["a"], wanted[0]["a"]) and len(next(one)["a"]) == 0
+
+
+def test_a_shelf_without_room_says_so() -> None:
+    made = Shelf(10)
+    made.append({"a": np.zeros(8)})
+    assert made._file is not None
+    made._file.close()
+    full = Path("/dev/full").open("r+b", buffering=0)  # noqa: SIM115 (closed with the shelf's own)
+    with full, pytest.raises(StoreError, match="temporary file cannot be written"):
+        made._file = full
+        made.append({"a": np.zeros(8)})
 
 
 class Halves:

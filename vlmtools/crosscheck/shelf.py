@@ -7,6 +7,8 @@ from typing import IO
 
 import numpy as np
 
+from vlmtools.store.temporary import no_room
+
 MOST_BYTES = 32 * 2**20
 """Arrays kept in memory; with more, all of them move to a file."""
 
@@ -31,6 +33,9 @@ class Shelf:
 
         Args:
             arrays: By name.
+
+        Raises:
+            StoreError: There is no room for temporary files.
         """
         if self._file is not None:
             self._write(self._file, arrays)
@@ -58,7 +63,10 @@ class Shelf:
             yield {name: np.load(self._file, allow_pickle=False) for name in names}
 
     def _write(self, file: IO[bytes], arrays: Arrays) -> None:
-        start = file.seek(0, 2)
-        for array in arrays.values():
-            np.save(file, array, allow_pickle=False)
+        try:
+            start = file.seek(0, 2)
+            for array in arrays.values():
+                np.save(file, array, allow_pickle=False)
+        except OSError as error:
+            raise no_room(error) from error
         self._places.append((start, tuple(arrays)))

@@ -1,47 +1,17 @@
 """More than fits in memory, for the time of a run: an ordered mapping and a list that move to a temporary file."""
 
 import json
-import sqlite3
-import weakref
 from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping, Sequence, ValuesView
 from itertools import islice
 from typing import Any, Generic, TypeVar, overload
 
+from vlmtools.store.temporary import TableFile
 from vlmtools.types import Json
 
 T = TypeVar("T")
 
 MOST = 10_000
 """Entries kept in memory; with more, all of them move to a file."""
-_CACHE_KIB = 4096
-_ROWS = 1000
-
-
-class _File:
-    """A table of an SQLite file that has no name and is gone when it is closed (SQLITE_TMPDIR or TMPDIR say where)."""
-
-    def __init__(self) -> None:
-        self.db = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-        weakref.finalize(self, self.db.close)
-        self.db.execute("PRAGMA journal_mode=OFF")
-        self.db.execute("PRAGMA synchronous=OFF")
-        self.db.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
-        self.db.execute("CREATE TABLE entry (place INTEGER PRIMARY KEY, key BLOB UNIQUE, value TEXT)")
-        self.db.execute("BEGIN")
-
-    def rows(self, column: str) -> Iterator[Any]:
-        """One column in order, taken a thousand at a time, so that entries may be added meanwhile."""
-        return (row[1] for row in self.stretch(f"place, {column}", 0, None))
-
-    def stretch(self, columns: str, start: int, stop: int | None) -> Iterator[tuple[Any, ...]]:
-        """Columns, the place first, of the rows from place `start` + 1 to `stop`, or to the last there is."""
-        most = 2**62 if stop is None else stop
-        while found := self.db.execute(
-            f"SELECT {columns} FROM entry WHERE place > ? AND place <= ? ORDER BY place LIMIT {_ROWS}",
-            (start, most),
-        ).fetchall():
-            start = found[-1][0]
-            yield from found
 
 
 class Spool(Mapping[str, T], Generic[T]):
@@ -66,7 +36,7 @@ class Spool(Mapping[str, T], Generic[T]):
     ) -> None:
         self._encode, self._decode, self._most = encode, decode, MOST if most is None else most
         self._few: dict[str, T] = {}
-        self._file: _File | None = None
+        self._file: TableFile | None = None
         self._n = 0
         for key, value in entries:
             self[key] = value
@@ -88,7 +58,7 @@ class Spool(Mapping[str, T], Generic[T]):
         """
         if self._file is None:
             return self._few[key]
-        row = self._file.db.execute("SELECT value FROM entry WHERE key = ?", (_bytes(key),)).fetchone()
+        row = self._file.execute("SELECT value FROM entry WHERE key = ?", (_bytes(key),)).fetchone()
         if row is None:
             raise KeyError(key)
         return self._decode(key, json.loads(row[0]))
@@ -97,7 +67,7 @@ class Spool(Mapping[str, T], Generic[T]):
         """Whether there is such an entry."""
         if self._file is None or not isinstance(key, str):
             return key in self._few
-        row = self._file.db.execute("SELECT 1 FROM entry WHERE key = ?", (_bytes(key),)).fetchone()
+        row = self._file.execute("SELECT 1 FROM entry WHERE key = ?", (_bytes(key),)).fetchone()
         return row is not None
 
     def __iter__(self) -> Iterator[str]:
@@ -151,20 +121,20 @@ class Spool(Mapping[str, T], Generic[T]):
         return ((key, self._decode(key, json.loads(said))) for key, said in _keyed(found))
 
     def _move(self) -> None:
-        file = _File()
+        file = TableFile()
         for key, value in self._few.items():
             self._put(file, key, value)
         self._file, self._few = file, {}
 
-    def _put(self, file: _File, key: str, value: T) -> None:
+    def _put(self, file: TableFile, key: str, value: T) -> None:
         said, raw = json.dumps(self._encode(value)), _bytes(key)
         if not self._insert(file, raw, said):
-            file.db.execute("UPDATE entry SET value = ? WHERE key = ?", (said, raw))
+            file.execute("UPDATE entry SET value = ? WHERE key = ?", (said, raw))
 
-    def _insert(self, file: _File, raw: bytes, said: str) -> bool:
+    def _insert(self, file: TableFile, raw: bytes, said: str) -> bool:
         """Whether it is a new entry."""
         before = file.db.total_changes
-        file.db.execute("INSERT OR IGNORE INTO entry (key, value) VALUES (?, ?)", (raw, said))
+        file.execute("INSERT OR IGNORE INTO entry (key, value) VALUES (?, ?)", (raw, said))
         new = file.db.total_changes > before
         self._n += new
         return new
@@ -212,7 +182,7 @@ class SpoolList(Sequence[T], Generic[T]):
     ) -> None:
         self._encode, self._decode, self._most = encode, decode, MOST if most is None else most
         self._few: list[T] = []
-        self._file: _File | None = None
+        self._file: TableFile | None = None
         self._n = 0
         for value in entries:
             self.append(value)
@@ -240,7 +210,7 @@ class SpoolList(Sequence[T], Generic[T]):
         place = range(len(self))[index]
         if self._file is None:
             return self._few[place]
-        row = self._file.db.execute("SELECT value FROM entry WHERE place = ?", (place + 1,)).fetchone()
+        row = self._file.execute("SELECT value FROM entry WHERE place = ?", (place + 1,)).fetchone()
         return self._decode(json.loads(row[0]))
 
     def __iter__(self) -> Iterator[T]:
@@ -271,15 +241,15 @@ class SpoolList(Sequence[T], Generic[T]):
             yield self._decode(json.loads(said))
 
     def _move(self) -> None:
-        self._file = _File()
+        self._file = TableFile()
         for value in self._few:
             self._put(self._file, value)
         self._few = []
 
-    def _put(self, file: _File, value: T) -> None:
+    def _put(self, file: TableFile, value: T) -> None:
         self._n += 1
         said = json.dumps(self._encode(value))
-        file.db.execute("INSERT INTO entry (place, value) VALUES (?, ?)", (self._n, said))
+        file.execute("INSERT INTO entry (place, value) VALUES (?, ?)", (self._n, said))
 
 
 def _same(key: str, value: Json) -> str:
