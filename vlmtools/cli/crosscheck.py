@@ -113,6 +113,7 @@ def crosscheck(
     gpus_per_worker: opt.GpusPerWorker = None,
     cpus_per_worker: opt.CpusPerWorker = 1.0,
     block: opt.Block = None,
+    memory_per_worker: opt.MemoryPerWorker = None,
     trust_remote_code: opt.TrustRemoteCode = False,
     offline: Annotated[
         bool, opt.option(RUN, "--offline", help="Replay what is stored; ask nothing.")
@@ -208,6 +209,7 @@ def crosscheck(
         gpus_per_worker=gpus_per_worker,
         cpus_per_worker=cpus_per_worker,
         block=block,
+        memory_per_worker=memory_per_worker,
         batch_size=batch_size,
     )
     spending = Budget.parse(budget or [], prices)

@@ -68,6 +68,7 @@ def eval_(
     gpus_per_worker: opt.GpusPerWorker = None,
     cpus_per_worker: opt.CpusPerWorker = 1.0,
     block: opt.Block = None,
+    memory_per_worker: opt.MemoryPerWorker = None,
     trust_remote_code: opt.TrustRemoteCode = False,
     offline: Annotated[
         bool, opt.option(opt.RUN, "--offline", help="Replay what is stored; ask nothing.")
@@ -104,7 +105,7 @@ def eval_(
         score(
             Path(model), bench, data, protocol, baseline, id_field, text_field, limit, partial,
             bootstrap, level, seed, judge_model, None, out, json_,
-            engine, workers, gpus_per_worker, cpus_per_worker, block,
+            engine, workers, gpus_per_worker, cpus_per_worker, block, memory_per_worker,
         )  # fmt: skip
         return
     from vlmtools.benchmarks.base import load_benchmark
@@ -137,6 +138,7 @@ def eval_(
         gpus_per_worker=gpus_per_worker,
         cpus_per_worker=cpus_per_worker,
         block=block,
+        memory_per_worker=memory_per_worker,
         batch_size=batch_size,
     )
     refuse_budget(engine, budget)

@@ -56,6 +56,7 @@ def generate(
     gpus_per_worker: opt.GpusPerWorker = None,
     cpus_per_worker: opt.CpusPerWorker = 1.0,
     block: opt.Block = None,
+    memory_per_worker: opt.MemoryPerWorker = None,
     trust_remote_code: opt.TrustRemoteCode = False,
     offline: Annotated[bool, opt.option(RUN, "--offline", help="Never reach the network.")] = False,
     out: Annotated[
@@ -101,6 +102,7 @@ def generate(
         gpus_per_worker=gpus_per_worker,
         cpus_per_worker=cpus_per_worker,
         block=block,
+        memory_per_worker=memory_per_worker,
         batch_size=batch_size,
     ) as made:
         asking = Asking(responder, samples, decoding, n, made)
