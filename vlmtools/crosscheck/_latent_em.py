@@ -107,10 +107,20 @@ class Problem:
     ) -> Float[np.ndarray, "boot pattern"]:
         """Weights of the seen patterns and the expected number of candidates that nobody mentions."""
         unseen = np.exp(self.unseen(state))
-        number = np.zeros_like(unseen)
-        for audience in range(unseen.shape[1]):
+        return np.concatenate([seen, self._by_audience(seen) * unseen / (1.0 - unseen)], axis=1)
+
+    def _by_audience(self, seen: Float[np.ndarray, "boot pattern"]) -> Float[np.ndarray, "boot audience"]:
+        """Sums over the patterns of each audience: row by row where panels make many audiences, else one by one."""
+        size = len(self.asked) - self.n_seen
+        number = np.zeros((len(seen), size))
+        if len(seen) < size:
+            objects = self.audience >= 0
+            for row, out in zip(seen[:, objects], number, strict=True):
+                out[:] = np.bincount(self.audience[objects], weights=row, minlength=size)
+            return number
+        for audience in range(size):
             number[:, audience] = seen[:, self.audience == audience].sum(axis=1)
-        return np.concatenate([seen, number * unseen / (1.0 - unseen)], axis=1)
+        return number
 
     def unseen(self, state: State) -> Float[np.ndarray, "boot audience"]:
         """Log-probability that a candidate is mentioned by nobody."""

@@ -195,9 +195,14 @@ def _pooled(
 ) -> tuple[Float[np.ndarray, "boot"], Float[np.ndarray, "boot"]]:
     """Numerator and denominator of a target's score in each resample; `trust` may have one row for all.
 
-    Items about which the same evidence models speak share their renormalised weights, so each such set is one
+    Weights that are the same in all resamples give each item one score, and resamples are sums of those. Otherwise
+    items about which the same evidence models speak share their renormalised weights, so each such set is one
     matrix product; with complete votes that is a single one.
     """
+    if len(trust) == 1:
+        spoken = there @ trust[0]
+        share = _ratio((mean * there) @ trust[0], spoken)
+        return times @ (np.nan_to_num(share) * size), times @ (size * (spoken > 0))
     above, below = np.zeros(len(times)), np.zeros(len(times))
     sets, member = np.unique(there & (trust > 0).any(axis=0), axis=0, return_inverse=True)
     for number, speaking in enumerate(sets):
