@@ -4,6 +4,7 @@
     python benchmarks/speed/scale.py answers 10000 100000     # memory of the driver while answers are collected
     python benchmarks/speed/scale.py ray 10000 100000         # the same, with the calls made by two Ray workers
     python benchmarks/speed/scale.py ranking 10000            # the same for a whole crosscheck of three recorded files
+    python benchmarks/speed/scale.py ranking 10000 --models 20 --panel 4
 
 `speed` lets the bundled model describe drawn scenes, with one thread per process; start-up (until the first answers are
 stored) is told apart from the rate after it. The others use a responder that answers at once, so that nothing but the
@@ -96,31 +97,37 @@ def answers(n: int, engine: Engine) -> dict[str, Json]:
     }
 
 
-def ranking(n: int, n_boot: int = 2000) -> dict[str, Json]:
-    """Rank three files of recorded answers to `n` items with the judge `objects`.
+def ranking(n: int, n_models: int = 3, panel: int = 0, n_boot: int = 2000) -> dict[str, Json]:
+    """Rank files of recorded answers to `n` items with the judge `objects`.
 
     Args:
         n: Items.
+        n_models: Files.
+        panel: Models that judge each other about an item; 0 is everybody.
         n_boot: Resamples.
     """
     from vlmtools.crosscheck.api import crosscheck
+    from vlmtools.crosscheck.panels import n_pairs
 
     with tempfile.TemporaryDirectory() as folder:
-        files = [_recorded(Path(folder) / f"m{m}.jsonl", m, n) for m in range(3)]
+        files = [_recorded(Path(folder) / f"m{m}.jsonl", m, n) for m in range(n_models)]
         run = Path(folder) / "run"
         before = resident_bytes()
         started = time.perf_counter()
-        crosscheck(files, out=run, n_boot=n_boot)
+        crosscheck(files, out=run, n_boot=n_boot, panel=panel)
         seconds = time.perf_counter() - started
         stored = sum(path.stat().st_size for path in run.glob("*"))
     peak = peak_bytes() - before
+    votes = n * n_pairs(n_models, panel)
     return {
         "items": n,
-        "votes": 6 * n,
+        "models": n_models,
+        "panel": panel,
+        "votes": votes,
         "resamples": n_boot,
         "peak above start": peak,
         "s": seconds,
-        "votes per s": 6 * n / seconds,
+        "votes per s": votes / seconds,
         "stored bytes per item": stored / n,
     }
 
@@ -202,21 +209,27 @@ def main() -> None:
     parser.add_argument("sizes", nargs="*", type=int)
     parser.add_argument("--scenes", type=int, default=64)
     parser.add_argument("--block", type=int)
+    parser.add_argument("--models", type=int, default=3)
+    parser.add_argument("--panel", type=int, default=0)
     asked = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     if asked.what == "speed":
         speed(asked.scenes, asked.block or 4)
     elif len(asked.sizes) == 1:
-        print(json.dumps(_measured(asked.what, asked.sizes[0], asked.block or 512)), flush=True)
+        print(json.dumps(_measured(asked, asked.sizes[0])), flush=True)
     else:
+        rest = ["--models", f"{asked.models}", "--panel", f"{asked.panel}"]
+        rest += ["--block", f"{asked.block}"] if asked.block else []
         for size in asked.sizes or (10_000, 100_000, 1_000_000):
-            subprocess.run([sys.executable, __file__, asked.what, str(size)], check=True)
+            subprocess.run([sys.executable, __file__, asked.what, f"{size}", *rest], check=True)
 
 
-def _measured(what: str, size: int, block: int) -> dict[str, Json]:
-    if what == "ranking":
-        return ranking(size)
-    return answers(size, open_engine("ray:local", workers=2, block=block) if what == "ray" else open_engine())
+def _measured(asked: argparse.Namespace, size: int) -> dict[str, Json]:
+    if asked.what == "ranking":
+        return ranking(size, asked.models, asked.panel)
+    if asked.what == "ray":
+        return answers(size, open_engine("ray:local", workers=2, block=asked.block or 512))
+    return answers(size, open_engine())
 
 
 if __name__ == "__main__":
