@@ -16,11 +16,12 @@ from vlmtools.crosscheck.api import crosscheck
 from vlmtools.crosscheck.arrays import VoteArrays
 from vlmtools.crosscheck.collect import Draws, collect
 from vlmtools.crosscheck.judges import objects
+from vlmtools.crosscheck.run import PASSES
 from vlmtools.crosscheck.score import resampled_scores, scores, sensitivity
 from vlmtools.crosscheck.shelf import Shelf
 from vlmtools.crosscheck.table import ClaimTable
 from vlmtools.crosscheck.weights import Scheme
-from vlmtools.errors import StoreError
+from vlmtools.errors import BadInput, StoreError
 from vlmtools.responders.recorded import Recorded
 from vlmtools.stats import item_counts
 from vlmtools.stats.resample import WINDOW, Resamples
@@ -114,6 +115,14 @@ def test_a_resumed_run_uses_the_votes_of_a_run_with_other_parts(
     again = crosscheck(asked, out=tmp_path, n_boot=20)
     assert (tmp_path / "votes.jsonl").read_bytes() == votes
     assert [row.score for row in again.rows] == pytest.approx([row.score for row in first.rows])
+
+
+def test_two_items_of_one_id_are_refused_wherever_they_stand(tmp_path: Path) -> None:
+    items = [Sample(f"{i}") for i in range(1, 9)]
+    for twice in ([items[0], *items], [*items, Sample("1", "Another question.")]):
+        with pytest.raises(BadInput, match="Two items are called '1'"):
+            crosscheck(sources(9), items=twice, out=tmp_path, n_boot=4)
+    assert len(crosscheck(sources(9), items=items, out=tmp_path, n_boot=4).rows) == 4
 
 
 def most_objects(n_items: int, folder: Path) -> int:
@@ -307,3 +316,14 @@ def test_the_worst_claims_take_turns_and_equal_ones_of_an_answer_count_once(tmp_
         ("a", "cat"),
     ]
     assert {claim.model for claim in found.worst[1:]} == {"a", "b", "c"}
+
+
+@pytest.mark.parametrize("name", ["em", "uniform", "softmax", "em of sentences"])
+def test_progress_covers_the_scores_and_ends_at_the_end(name: str, tmp_path: Path) -> None:
+    seen: list[tuple[str, int, int]] = []
+    asked = sources(30, n_samples=2 if name == "softmax" else 0)
+    crosscheck(asked, out=tmp_path, n_boot=4, progress=lambda *told: seen.append(told), **SETTINGS[name])
+    scores = [(done, total) for stage, done, total in seen if stage == "computing scores"]
+    assert scores[-1] == (PASSES * 30, PASSES * 30)
+    passes = len(scores) - 1
+    assert abs(passes - PASSES) <= 1, f"a ranking goes through all claims {passes} times, not some {PASSES}"

@@ -1,7 +1,7 @@
 """All claims and votes of a run as arrays, a part of the items to a page; many pages lie in a file."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal, Self
 
@@ -74,6 +74,9 @@ class Pages:
         self.targets, self.evidence, self.table = targets, evidence, table
         self.totals = {name: Totals() for name in targets}
         self.n_items = 0
+        self.told: Callable[[int], None] | None = None
+        """Told how many items have been gone through since it was set, over all passes."""
+        self._n_read = 0
         self._shelf = shelf if shelf is not None else Shelf()
 
     @classmethod
@@ -112,6 +115,9 @@ class Pages:
             page = self._page(first, arrays)
             yield page
             first += page.votes.n_items
+            if self.told is not None:
+                self._n_read += page.votes.n_items
+                self.told(self._n_read)
 
     def parts(self) -> Iterator[tuple[int, VoteArrays]]:
         """The votes, page by page."""

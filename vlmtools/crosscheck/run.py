@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from vlmtools.crosscheck.asking import Keyed, Stream, listed, vote
 from vlmtools.crosscheck.budget import Budget, Metered
-from vlmtools.crosscheck.checks import check_settings
+from vlmtools.crosscheck.checks import check_items, check_settings
 from vlmtools.crosscheck.collect import Draws, Progress, Tally, collect, silent
 from vlmtools.crosscheck.compared import Compared
 from vlmtools.crosscheck.estimate import Estimate, by_latent_truth, by_votes
@@ -27,6 +27,8 @@ from vlmtools.stats.resample import Resamples
 from vlmtools.store import Store, call_key
 from vlmtools.types import Json, Responder, Sample
 
+PASSES = 9
+"""How often all claims are gone through for a ranking, about: for the progress alone."""
 Mode = Literal["explicit", "implicit", "self", "ref"]
 Weighting = Literal["auto", "em", "uniform", "softmax", "loo"]
 
@@ -128,11 +130,12 @@ class CrossCheck:
             engine: Where the calls are made; None is in this process.
 
         Raises:
-            BadInput: Fewer than two models to compare, or settings that do not go together.
+            BadInput: Fewer than two models to compare, two items of one id, or settings that do not go together.
             MixedModality: The sources saw different kinds of input.
             BudgetSpent: The budget is used up; everything so far is stored.
         """
         check_settings(self)
+        check_items(samples)
         _keep_items(store, samples)
         judge = self.judge if isinstance(self.judge, Judge) else judge_by_name(self.judge)
         answered, tallies = self._answers(sources, samples, store, budget, offline, progress, engine)
@@ -143,9 +146,10 @@ class CrossCheck:
         )
         n_items = len(compared.items)
         pages = reading.pages(self._table, lambda done: progress("reading the votes", done, n_items))
+        pages.told = lambda done: progress("computing scores", done, max(done, PASSES * n_items))
         notes += failure_notes(tallies) + _missing(reading.missing, lost)
         full = {**self.record(judge, sources, tallies, compared), **(record or {})}
-        return ranking(
+        result = ranking(
             reading,
             pages,
             self.estimate(pages),
@@ -154,6 +158,8 @@ class CrossCheck:
             warnings=notes,
             record=full,
         )
+        progress("computing scores", PASSES * n_items, PASSES * n_items)
+        return result
 
     def vote_calls(
         self, judge: Judge, sources: Sequence[Responder], samples: Sequence[Sample], store: Store
