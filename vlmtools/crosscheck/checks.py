@@ -1,9 +1,12 @@
 """Settings that do not go together are refused before anything is asked."""
 
 import math
+from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from vlmtools.errors import BadInput, UnknownName, suggest
+from vlmtools.types import Sample, by_id
 
 if TYPE_CHECKING:
     from vlmtools.crosscheck.run import CrossCheck
@@ -46,6 +49,20 @@ def check_settings(setting: "CrossCheck") -> None:
             "--weights uniform."
         )
     _check_panel(setting)
+
+
+def check_items(samples: Sequence[Sample]) -> None:
+    """Refuse a list in which two items have one id: votes are looked up by it, so one would speak for the other.
+
+    Args:
+        samples: The items.
+
+    Raises:
+        BadInput: An id is there twice.
+    """
+    if len(by_id(samples)) < len(samples):
+        twice = Counter(sample.id for sample in samples).most_common(1)[0][0]
+        raise BadInput(f"Two items are called {twice!r}. Ids are unique. Leave one out, or rename it.")
 
 
 def _check_panel(setting: "CrossCheck") -> None:
