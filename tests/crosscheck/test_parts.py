@@ -4,7 +4,9 @@ import gc
 import json
 import random
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,11 +16,13 @@ from vlmtools.crosscheck import compared, latent
 from vlmtools.crosscheck._latent_merged import merged
 from vlmtools.crosscheck.api import crosscheck
 from vlmtools.crosscheck.arrays import VoteArrays
+from vlmtools.crosscheck.book import ClaimRows
 from vlmtools.crosscheck.collect import Draws, collect
 from vlmtools.crosscheck.judges import objects
 from vlmtools.crosscheck.run import PASSES
 from vlmtools.crosscheck.score import resampled_scores, scores, sensitivity
 from vlmtools.crosscheck.shelf import Shelf
+from vlmtools.crosscheck.suspects import review
 from vlmtools.crosscheck.table import ClaimTable
 from vlmtools.crosscheck.weights import Scheme
 from vlmtools.errors import BadInput, StoreError
@@ -305,6 +309,34 @@ def test_few_items_are_drawn_as_ever_and_many_window_by_window() -> None:
     expected = np.sqrt(n * (WINDOW / n) * (1 - WINDOW / n))
     assert 0.7 * expected < in_window.std() < 1.4 * expected
     assert abs(drawn.var() - 1.0) < 0.02
+
+
+class OnePage:
+    """Claims on one page."""
+
+    targets = ("a", "b")
+
+    def __init__(self, claims: ClaimRows) -> None:
+        self.page = SimpleNamespace(first=0, claims=claims)
+
+    def __iter__(self) -> Iterator[Any]:
+        yield self.page
+
+
+def _given(scores: np.ndarray, page: Any) -> np.ndarray:
+    return scores
+
+
+def test_the_worst_claims_do_not_change_places_for_a_rounding_error() -> None:
+    item = np.arange(6)
+    zero = np.zeros(6, dtype=np.int64)
+    claims = ClaimRows(item % 2, item, zero, zero, np.zeros((6, 2)), zero)
+    pages: Any = OnePage(claims)
+    even = np.array([0.3, 0.3, 0.3, 0.3, 0.3, 0.5])
+    for noise in (0.0, 1e-15):
+        noisy = even + noise * item
+        found = review(pages, partial(_given, noisy), 4)
+        assert [one.item for one in found.suspects] == [0, 5, 2, 1]
 
 
 def test_the_worst_claims_take_turns_and_equal_ones_of_an_answer_count_once(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from vlmtools.crosscheck.estimate import Estimate
 from vlmtools.crosscheck.pages import Pages
 from vlmtools.crosscheck.ranking import Evidence, Pair, Ranking, Row, WorstClaim
 from vlmtools.crosscheck.reading import Reading
-from vlmtools.crosscheck.suspects import Review, Suspect, review
+from vlmtools.crosscheck.suspects import DIGITS, Review, Suspect, review
 from vlmtools.types import Json, Sample
 
 MANY_UNPARSED = 0.05
@@ -115,7 +115,7 @@ def _worst_claims(reading: Reading, found: Review) -> tuple[WorstClaim, ...]:
     part = reading.compared.part(0, tuple(items.values()))
     book = reading.book(part)
     claims = [_worst(book, part.samples, items[one.item], one) for one in found.suspects]
-    return tuple(sorted(claims, key=lambda claim: -claim.score))
+    return tuple(sorted(claims, key=lambda claim: -round(claim.score, DIGITS)))
 
 
 def _worst(book: Book, samples: Mapping[str, Sample], item: str, suspect: Suspect) -> WorstClaim:

@@ -9,6 +9,9 @@ from jaxtyping import Float
 from vlmtools.crosscheck.estimate import ClaimScores
 from vlmtools.crosscheck.pages import Page, Pages
 
+DIGITS = 9
+"""Scores that agree so far are equal, the same sums added in another order: the earlier item then comes first."""
+
 
 @dataclass(frozen=True)
 class Suspect:
@@ -67,13 +70,13 @@ def review(pages: Pages, claim_scores: ClaimScores, n_worst: int) -> Review:
 
 
 def _order(one: Suspect) -> tuple[float, int, int]:
-    return -one.score, one.item, one.place
+    return -round(one.score, DIGITS), one.item, one.place
 
 
 def _worst(page: Page, scores: Float[np.ndarray, "claim"], target: int, n_worst: int) -> list[Suspect]:
     claims = page.claims
     mine = np.flatnonzero((claims.target == target) & ~np.isnan(scores))
-    order = mine[np.lexsort((claims.place[mine], claims.item[mine], -scores[mine]))]
+    order = mine[np.lexsort((claims.place[mine], claims.item[mine], -np.round(scores[mine], DIGITS)))]
     seen: set[tuple[int, int]] = set()
     found: list[Suspect] = []
     for index in order:
