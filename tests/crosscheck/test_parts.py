@@ -3,7 +3,8 @@
 import gc
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +20,7 @@ from vlmtools.crosscheck.arrays import VoteArrays
 from vlmtools.crosscheck.book import ClaimRows
 from vlmtools.crosscheck.collect import Draws, collect
 from vlmtools.crosscheck.judges import objects
+from vlmtools.crosscheck.judges.objects import Objects
 from vlmtools.crosscheck.run import PASSES
 from vlmtools.crosscheck.score import resampled_scores, scores, sensitivity
 from vlmtools.crosscheck.shelf import Shelf
@@ -127,6 +129,29 @@ def test_two_items_of_one_id_are_refused_wherever_they_stand(tmp_path: Path) -> 
         with pytest.raises(BadInput, match="Two items are called '1'"):
             crosscheck(sources(9), items=twice, out=tmp_path, n_boot=4)
     assert len(crosscheck(sources(9), items=items, out=tmp_path, n_boot=4).rows) == 4
+
+
+@dataclass(frozen=True)
+class Counting(Objects):
+    """Counts how often its identity is asked for."""
+
+    asked: list[int] = field(default_factory=list)
+
+    def identity(self) -> Mapping[str, Any]:
+        self.asked.append(1)
+        return super().identity()
+
+
+def test_a_judge_is_not_asked_who_it_is_for_every_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_parts(monkeypatch)
+    asked = []
+    for n in (7, 90):
+        judge = Counting()
+        crosscheck(sources(n), out=tmp_path / f"{n}", n_boot=4, judge=judge)
+        asked.append(len(judge.asked))
+    assert asked[0] == asked[1]
 
 
 def most_objects(n_items: int, folder: Path) -> int:

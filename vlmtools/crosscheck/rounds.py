@@ -1,8 +1,8 @@
 """Which judge is asked what in each mode: one round of votes per judge in memory."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from vlmtools.crosscheck.asking import Calls, Keyed
@@ -11,7 +11,7 @@ from vlmtools.crosscheck.compared import Part
 from vlmtools.crosscheck.judges.base import Judge
 from vlmtools.crosscheck.panels import Together, together
 from vlmtools.crosscheck.sources import find_evidence
-from vlmtools.crosscheck.voting import cross_calls, media_calls, reference_calls
+from vlmtools.crosscheck.voting import Identified, cross_calls, media_calls, reference_calls
 from vlmtools.errors import BadInput
 from vlmtools.responders.recorded import Recorded
 from vlmtools.types import Json, Responder, Sample
@@ -42,26 +42,41 @@ def rounds(
         BadInput: The mode needs references, or models that can look, and there are none.
     """
     paid = _metered(judge, budget)
+    known = _Known(paid)
     if setting.mode == "ref":
         if not any(sample.reference for sample in samples):
             raise BadInput(
                 "--mode ref needs trusted answers, and no item has a `reference`. Add it to the item file."
             )
-        yield paid, lambda part: reference_calls(paid, part.subjects, part.samples), f"votes by {judge.name}"
+        yield paid, lambda part: reference_calls(known, part.subjects, part.samples), f"votes by {judge.name}"
     elif setting.mode == "implicit":
         yield from _implicit(setting, judge, sources, targets, budget)
     else:
         wanted, same = pairs(setting, targets), together(targets, setting.panel, setting.seed)
-        yield paid, partial(_cross, paid, pairs=wanted, same=same), f"votes by {judge.name}"
+        yield paid, partial(_cross, known, pairs=wanted, same=same), f"votes by {judge.name}"
+
+
+@dataclass(frozen=True)
+class _Known:
+    """A judge's identity, found once and not for every part: some judges read all files of a model for it."""
+
+    judge: Judge
+
+    @cached_property
+    def _identity(self) -> Mapping[str, Json]:
+        return dict(self.judge.identity())
+
+    def identity(self) -> Mapping[str, Json]:
+        return self._identity
 
 
 def _cross(
-    judge: Judge, part: Part, pairs: Sequence[tuple[str, str]], same: Together | None
+    judge: Identified, part: Part, pairs: Sequence[tuple[str, str]], same: Together | None
 ) -> Iterator[Keyed]:
     return cross_calls(judge, part.subjects, part.samples, pairs, same)
 
 
-def _seen(judge: Judge, eye: str, part: Part, skip_self: bool, same: Together | None) -> Iterator[Keyed]:
+def _seen(judge: Identified, eye: str, part: Part, skip_self: bool, same: Together | None) -> Iterator[Keyed]:
     return media_calls(judge, eye, part.subjects, part.samples, skip_self, same)
 
 
@@ -86,7 +101,7 @@ def _implicit(
     for source in eyes:
         looking = _metered(replace(judge, responder=source), budget)  # type: ignore[type-var]
         same = together(targets, setting.panel, setting.seed)
-        calls = partial(_seen, looking, source.name, skip_self=not setting.include_self, same=same)
+        calls = partial(_seen, _Known(looking), source.name, skip_self=not setting.include_self, same=same)
         yield looking, calls, f"votes by {source.name}"
 
 

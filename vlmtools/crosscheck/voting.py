@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from vlmtools.crosscheck.judges.base import Claim, Judge, Question
+from vlmtools.crosscheck.judges.base import Claim, Question
 from vlmtools.crosscheck.panels import Together
 from vlmtools.crosscheck.told import ByItem, Stored
 from vlmtools.store import call_key, media_hash
@@ -14,6 +15,15 @@ CODE_VERSION = 1
 
 REFERENCE = "reference"
 """Name of the evidence in the `ref` mode: the item's trusted answer."""
+
+
+class Identified(Protocol):
+    """A judge, or what stands for it where only its identity is wanted."""
+
+    def identity(self) -> Mapping[str, Json]:
+        """What decides its verdicts."""
+        ...
+
 
 Splitter = Callable[[str], tuple[Claim, ...]]
 
@@ -70,7 +80,7 @@ class Subject:
 
 
 def cross_calls(
-    judge: Judge,
+    judge: Identified,
     targets: Mapping[str, Subject],
     samples: Mapping[str, Sample],
     pairs: Sequence[tuple[str, str]],
@@ -112,7 +122,7 @@ def _cells(
 
 
 def reference_calls(
-    judge: Judge, targets: Mapping[str, Subject], samples: Mapping[str, Sample]
+    judge: Identified, targets: Mapping[str, Subject], samples: Mapping[str, Sample]
 ) -> Iterator[tuple[str, VoteCall]]:
     """Every claim against the item's trusted answer (RefCheck); items without one are left out."""
     identity = dict(judge.identity())
@@ -130,7 +140,7 @@ def reference_calls(
 
 
 def media_calls(
-    judge: Judge,
+    judge: Identified,
     evidence: str,
     targets: Mapping[str, Subject],
     samples: Mapping[str, Sample],
