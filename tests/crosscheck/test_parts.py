@@ -313,6 +313,15 @@ def test_latent_truth_of_claims_in_stretches_is_that_of_all_together(sentences: 
         assert without[0][others] == pytest.approx(latent.fit(table.take(others)).rate, abs=1e-9)
 
 
+def test_support_on_the_very_cut_of_a_scale_finds_its_pattern() -> None:
+    # Means of three votes: one lies where the undecided part of its model's scale begins or ends.
+    values = np.array([0.0, 0.0, 1.0, 1.0, 1 / 3, 0.0, 2 / 3, 2 / 3])
+    mentions, support = np.zeros((8, 3)), np.column_stack([np.ones(8), values, values[::-1]])
+    mentions[:, 0] = 1.0
+    table = ClaimTable(("a", "b", "c"), 8, np.arange(8), np.full(8, -1), (), mentions, support)
+    assert latent.fit_parts(table).true(table) == pytest.approx(latent.fit(table).p_true, abs=1e-9)
+
+
 def test_merged_claims_are_counted() -> None:
     table = claims(80, sentences=False)
     once, _ = merged(Halves([_half(table, 0, 33), _half(table, 33, 80)]))

@@ -45,9 +45,10 @@ def merged(claims: ClaimParts) -> tuple[ClaimTable, list[Scale]]:
 
 
 def _keys(table: ClaimTable, scales: Sequence[Scale]) -> Float[np.ndarray, "claim column"]:
-    sentence, support = table.kind < 0, np.round(np.clip(table.support, 0.0, 1.0), 6)
+    sentence, support = table.kind < 0, np.clip(table.support, 0.0, 1.0)
     _, asked = sentence_votes(table)
     support[sentence] = decided(support[sentence], asked, scales)
+    support = np.round(support, 6)  # not before: a third is on the other side of the cut than 0.333333
     return np.column_stack([sentence, table.mentions > 0, np.where(np.isnan(support), -1.0, support)])
 
 
