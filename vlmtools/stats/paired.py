@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from vlmtools.errors import BadInput
+from vlmtools.stats.ranks import SAME
 from vlmtools.stats.resample import percentile
 
 
@@ -110,7 +111,8 @@ def _p_value(gaps: Float[np.ndarray, "boot"], gap: float, error: float, n_items:
     from scipy.special import ndtr
 
     kept = gaps[~np.isnan(gaps)]
-    n_far = min(int((kept <= 0).sum()), int((kept >= 0).sum()))
+    # Equal scores may differ by rounding: such a resample speaks for neither.
+    n_far = min(int((kept <= SAME).sum()), int((kept >= -SAME).sum()))
     p = min(1.0, 2 * (n_far + 1) / (len(kept) + 1))
     if n_far == 0 and error > 0:
         p = min(p, 2 * float(ndtr(-abs(gap) / error)))
