@@ -1,7 +1,7 @@
 """DivPrune: farthest first."""
 
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from seen_views import CLIP, Problem, chosen, problems, seeds
 
 from vlmtools.pruning.base import Needs, Tower
@@ -36,6 +36,13 @@ def test_every_choice_is_the_token_farthest_from_those_before(seed: int) -> None
 def test_another_order_of_the_tokens_gives_the_same_tokens(seed: int) -> None:
     chance = torch.Generator().manual_seed(seed)
     features, order = torch.randn(20, 6, generator=chance), torch.randperm(20, generator=chance)
+    nearest = (
+        (1 - torch.cosine_similarity(features[:, None], features[None], dim=-1)).fill_diagonal_(9).min(0)
+    )
+    first, second = nearest.values.topk(2).values
+    assume(
+        first - second > 1e-5
+    )  # two that are each other's nearest, and far from the rest, are equally good to begin with
     assert order[farthest_first(features[order], 8)].tolist() == farthest_first(features, 8).tolist()
 
 

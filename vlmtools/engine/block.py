@@ -51,25 +51,29 @@ class Worker:
         self._compared = False
 
     def __call__(self, frame: Any) -> Any:
-        """One block, in by its number, out packed, as tables with one row.
+        """One block, in by its number, out with its results, as tables with one row.
 
         Args:
             frame: A pandas table with the number of a block.
         """
         import pandas as pd
 
-        return pd.DataFrame({"back": [self._packed(int(frame["number"].iloc[0]))]})
+        return pd.DataFrame({"back": [self._back(int(frame["number"].iloc[0]))]})
 
-    def _packed(self, number: int) -> bytes:
+    def _back(self, number: int) -> Back:
         import ray
 
         begun, why, calls = ray.get(self._ledger.begin.remote(number))
         if begun == 0:
-            return bytes(ray.cloudpickle.dumps(Back(number)))
+            return Back(number)
         if begun > TRIES:
-            return bytes(ray.cloudpickle.dumps(Back(number, gave_up=True, why=why)))
+            return Back(number, gave_up=True, why=why)
         try:
-            return bytes(ray.cloudpickle.dumps(self._done(number, calls)))
+            back = self._done(number, calls)
+            ray.cloudpickle.dumps(
+                back
+            )  # what Ray cannot send fails here, where it is noted, and not on its way
+            return back
         except Exception as problem:
             log.exception("%s: a block of %d calls failed", self._work.name, len(calls))
             ray.get(self._ledger.note.remote(number, f"{type(problem).__name__}: {problem}"))

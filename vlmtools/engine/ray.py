@@ -2,7 +2,6 @@
 
 import logging
 import os
-import pickle
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
@@ -124,8 +123,7 @@ class RayData:
             results = self._results(ray, work, ledger, here, one, min(fit, under_way.n))
             with _hushed(), _in_our_words(ray, work.name):
                 for frame in results:
-                    for packed in frame["back"]:
-                        back = pickle.loads(packed)  # noqa: S301 - our own workers packed it
+                    for back in frame["back"]:
                         ray.get(ledger.done.remote(back.number))  # before anything is stored
                         yield back
                     _hand_over(ray, ledger, under_way, work, AHEAD * fit)
