@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 
 from vlmtools.crosscheck._latent_em import Problem, State, sigmoid
 from vlmtools.crosscheck._latent_merged import per_item, summed
-from vlmtools.crosscheck._latent_patterns import Patterns
+from vlmtools.crosscheck._latent_patterns import Patterns, mention_counts, pattern_counts
 from vlmtools.crosscheck._latent_sentences import SentenceBelief
 from vlmtools.crosscheck.table import ClaimParts, ClaimTable
 from vlmtools.stats.resample import Counts
@@ -24,13 +24,19 @@ Vector = Float[np.ndarray, "parameter"]
 
 
 def moved_rates(
-    claims: ClaimParts, found: Patterns, problem: Problem, state: State, counts: Counts
+    claims: ClaimParts,
+    once: ClaimTable,
+    found: Patterns,
+    problem: Problem,
+    state: State,
+    counts: Counts,
 ) -> Float[np.ndarray, "boot model"]:
     """Expected share of false mentions in every resample, to first order; NaN where a model says nothing.
 
     Args:
         claims: The claims.
-        found: Their patterns.
+        once: The same in one table, perhaps merged.
+        found: Its patterns.
         problem: The same, prepared.
         state: The estimate in which every item counts once.
         counts: How often each item was drawn in each resample.
@@ -42,7 +48,8 @@ def moved_rates(
         false = table.mentions * (1.0 - true[place])[:, None]
         return per_item(table, np.concatenate([rows[place], false, table.mentions], axis=1))
 
-    seen, by_model = _once(claims, found, size)
+    seen = pattern_counts(found, once, np.ones((1, once.n_items)))[0]
+    by_model = mention_counts(once, found, np.ones(once.n_items))
     sums = summed(claims, found, counts, columns)
     moves = _moves(problem, at, seen, sums[:, : 2 * size] - seen @ rows)
     slopes = _derivative(lambda vector: _true(problem, vector), at)
@@ -50,21 +57,6 @@ def moved_rates(
     made = sums[:, 3 * size :]
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(np.clip(false / made, 0.0, 1.0))
-
-
-def _once(
-    claims: ClaimParts, found: Patterns, size: int
-) -> tuple[Float[np.ndarray, "pattern"], Float[np.ndarray, "pattern model"]]:
-    """How often each pattern occurs, and how often each model makes claims of it."""
-    seen, by_model = np.zeros(found.n_patterns), np.zeros((found.n_patterns, size))
-    for _, part in claims.parts():
-        place = found.places(part)
-        seen += np.bincount(place, weights=part.weight, minlength=found.n_patterns)
-        for model in range(size):
-            by_model[:, model] += np.bincount(
-                place, weights=part.mentions[:, model], minlength=found.n_patterns
-            )
-    return seen, by_model
 
 
 def _moves(

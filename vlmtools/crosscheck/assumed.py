@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from vlmtools.responders.recorded import Recorded
 from vlmtools.store import Store
-from vlmtools.types import Responder
+from vlmtools.types import Responder, Sample
 
 CHARS_PER_TOKEN = 4.0
 """Of English text, for estimates only."""
@@ -46,3 +46,12 @@ def answer_length(store: Store | None, sources: Sequence[Responder]) -> tuple[fl
         return TOKENS_PER_ANSWER, TOKENS_PER_ANSWER * CHARS_PER_TOKEN
     chars = n_chars / n_texts
     return (n_tokens / n_counted if n_counted else chars / CHARS_PER_TOKEN), chars
+
+
+def prompt_tokens(sample: Sample) -> float:
+    """Tokens of a question with its text and media, by the usual length of a token.
+
+    Args:
+        sample: The question.
+    """
+    return len(sample.prompt + (sample.text or "")) / CHARS_PER_TOKEN + TOKENS_PER_IMAGE * len(sample.media)

@@ -11,7 +11,7 @@ from vlmtools.engine.base import Engine, Failed
 from vlmtools.engine.local import Local
 from vlmtools.responders.recorded import Recorded
 from vlmtools.store import Store, call_key, media_hash
-from vlmtools.store.spool import SpoolList
+from vlmtools.store.spool import text_list
 from vlmtools.types import Decoding, Json, Reply, Request, Responder, Sample
 
 T = TypeVar("T")
@@ -145,7 +145,7 @@ def collect(
         Answers by item id (items without a scored answer are left out), and what was done.
     """
     maker = Local() if engine is None or isinstance(responder, Recorded) else engine
-    keys = SpoolList(_same, _same, (key for key, _ in wanted(responder, samples, draws)))
+    keys = text_list(key for key, _ in wanted(responder, samples, draws))
 
     def calls() -> Iterator[Keyed]:
         requests = (one for sample in samples for one in _requests(responder, sample, draws))
@@ -228,5 +228,18 @@ def _record(model: str, request: Request, reply: Reply) -> dict[str, Json]:
     return record
 
 
-def _same(value: Json) -> str:
-    return str(value)
+def keep_items(store: Store, samples: Iterable[Sample]) -> None:
+    """Store the items, a thousand at a time.
+
+    Args:
+        store: The run folder.
+        samples: The items.
+    """
+    every = iter(samples)
+    while some := list(islice(every, 1000)):
+        store.append_many("items", map(_item, some))
+
+
+def _item(sample: Sample) -> tuple[str, dict[str, Json]]:
+    record = {name: value for name, value in asdict(sample).items() if value}
+    return call_key("item", record), record

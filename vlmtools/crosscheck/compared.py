@@ -11,8 +11,8 @@ from typing import Self
 from vlmtools.crosscheck.told import ByItem
 from vlmtools.crosscheck.voting import Splitter, Subject
 from vlmtools.errors import BadInput
-from vlmtools.store.spool import SpoolList
-from vlmtools.types import Json, Sample, by_id
+from vlmtools.store.spool import text_list
+from vlmtools.types import Sample, by_id
 
 MOST_ITEMS, FEWEST_ITEMS = 1024, 16
 PART_VOTES = 2**15
@@ -94,7 +94,7 @@ class Compared:
     ) -> None:
         _enough(answered, least)
         self.answered, self.split = dict(answered), split
-        self.items = SpoolList(_as_json, str)
+        self.items = text_list()
         self.coverage = Coverage(tuple(answered))
         self._samples = by_id(samples)
         for sample in samples:
@@ -174,10 +174,6 @@ def part_size(n_models: int, n_passages: int = 1) -> int:
     """
     votes = max(1, n_models * n_models * n_passages)
     return max(FEWEST_ITEMS, min(MOST_ITEMS, PART_VOTES // votes))
-
-
-def _as_json(item: str) -> Json:
-    return item
 
 
 def _enough(answered: Mapping[str, ByItem], least: int) -> None:

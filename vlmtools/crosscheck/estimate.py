@@ -90,7 +90,7 @@ def by_latent_truth(pages: Pages, scheme: Scheme, counts: Counts) -> Estimate:
         counts: How often each item was drawn in each resample.
     """
     result = latent.fit_parts(pages.claims)
-    each = latent.rates_without_each(pages.claims, result)
+    each = latent.rates_without_each(result)
     without = {name: ranks(rate) for name, rate in zip(pages.targets, each, strict=False)}
     return Estimate(
         score=result.rate,

@@ -42,6 +42,7 @@ class LatentTruth:
         n_iter: EM steps taken.
         converged: Whether the steps had become negligible.
         identified: False with fewer than three models that share items: the ranking then rests on the prior alone.
+        table: What it was estimated from.
         found: Patterns of the claims.
         state: The parameters.
         settings: What was assumed.
@@ -58,6 +59,7 @@ class LatentTruth:
     n_iter: int
     converged: bool
     identified: bool
+    table: ClaimTable
     found: Patterns
     state: State
     settings: Settings
@@ -127,6 +129,7 @@ def fit(
         n_iter=steps,
         converged=converged,
         identified=_identified(found),
+        table=table,
         found=found,
         state=state,
         settings=settings,
@@ -146,24 +149,22 @@ def fit_parts(claims: ClaimParts) -> LatentTruth:
     return replace(result, found=replace(result.found, scales=scales))
 
 
-def rates_without_each(claims: ClaimParts, result: LatentTruth) -> list[Float[np.ndarray, "model"]]:
+def rates_without_each(result: LatentTruth) -> list[Float[np.ndarray, "model"]]:
     """The rates when each model in turn falls silent: the others are estimated without it, it keeps its own.
 
     Graded support is read on the scales that all claims show. Empty with fewer than three models.
 
     Args:
-        claims: All claims.
-        result: The estimate from all of them.
+        result: The estimate from all claims.
     """
-    size = len(claims.models)
+    size = len(result.table.models)
     if size < 3:
         return []
-    once, _ = merged(claims)
     found = []
     for silent in range(size):
         others = [model for model in range(size) if model != silent]
         without = result.rate.copy()
-        without[others] = fit(once.take(others)).rate
+        without[others] = fit(result.table.take(others)).rate
         found.append(without)
     return found
 
@@ -186,7 +187,7 @@ def bootstrap_rates(
     found, n_boot = result.found, counts.shape[0]
     problem = _problem(found, result.copies, result.settings)
     if found.n_patterns * n_boot > _MOST_REFITTED or isinstance(problem, SentenceProblem):
-        moved = moved_rates(claims, found, problem, result.state, counts)
+        moved = moved_rates(claims, result.table, found, problem, result.state, counts)
         return np.where(np.isnan(moved), result.rate, moved)
     return refitted_rates(claims, found, problem, result.state, counts, n_iter)
 

@@ -1,6 +1,5 @@
 """All claims and votes of a run as arrays, a part of the items to a page; many pages lie in a file."""
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal, Self
@@ -182,7 +181,7 @@ def _count(totals: Totals, book: Book, name: str) -> None:
     totals.n_items += len(answered)
     totals.n_claims += sum(len(subject.claims[item]) for item in book.items if item in subject.claims)
     totals.n_words += sum(len(stored.answers.text.split()) for stored in answered)
-    totals.kinds |= Counter(kind for stored in answered for kind in stored.answers.modality).keys()
+    totals.kinds.update(kind for stored in answered for kind in stored.answers.modality)
     unparsed, n_votes = book.votes.unparsed.get(name, (0, 0))
     totals.unparsed += unparsed
     totals.n_votes += n_votes

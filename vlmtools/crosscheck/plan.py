@@ -16,6 +16,7 @@ from vlmtools.crosscheck.assumed import (
     TOKENS_PER_S,
     TOKENS_PER_VERDICT,
     answer_length,
+    prompt_tokens,
 )
 from vlmtools.crosscheck.collect import wanted
 from vlmtools.crosscheck.judges.base import Judge
@@ -206,15 +207,11 @@ def _answers(
         n += 1
         if not isinstance(source, Recorded) and (store is None or not store.has("answers", key)):
             n_missing += 1
-            read += _prompt_tokens(request.sample)
+            read += prompt_tokens(request.sample)
     size = n * (BYTES_PER_ANSWER + chars + BYTES_OF_INDEX)
     if isinstance(source, Recorded):
         return Step(f"answers of {source.name} (recorded)", n, 0, n_records=n, n_bytes=size)
     return Step(f"answers of {source.name}", n, n_missing, read, n_missing * per_answer, n, size)
-
-
-def _prompt_tokens(sample: Sample) -> float:
-    return len(sample.prompt + (sample.text or "")) / CHARS_PER_TOKEN + TOKENS_PER_IMAGE * len(sample.media)
 
 
 def _counted_votes(

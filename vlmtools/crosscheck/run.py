@@ -2,13 +2,12 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from itertools import islice
 from typing import Any, Literal
 
 from vlmtools.crosscheck.asking import Keyed, Stream, listed, vote
 from vlmtools.crosscheck.budget import Budget, Metered
 from vlmtools.crosscheck.checks import check_items, check_settings
-from vlmtools.crosscheck.collect import Draws, Progress, Tally, collect, silent
+from vlmtools.crosscheck.collect import Draws, Progress, Tally, collect, keep_items, silent
 from vlmtools.crosscheck.compared import Compared
 from vlmtools.crosscheck.estimate import Estimate, by_latent_truth, by_votes
 from vlmtools.crosscheck.judges.base import Judge
@@ -24,10 +23,10 @@ from vlmtools.crosscheck.weights import OwnVotes, Scheme
 from vlmtools.engine.base import Engine
 from vlmtools.responders.recorded import Recorded
 from vlmtools.stats.resample import Resamples
-from vlmtools.store import Store, call_key
+from vlmtools.store import Store
 from vlmtools.types import Json, Responder, Sample
 
-PASSES = 9
+PASSES = 8
 """How often all claims are gone through for a ranking, about: for the progress alone."""
 Mode = Literal["explicit", "implicit", "self", "ref"]
 Weighting = Literal["auto", "em", "uniform", "softmax", "loo"]
@@ -136,7 +135,7 @@ class CrossCheck:
         """
         check_settings(self)
         check_items(samples)
-        _keep_items(store, samples)
+        keep_items(store, samples)
         judge = self.judge if isinstance(self.judge, Judge) else judge_by_name(self.judge)
         answered, tallies = self._answers(sources, samples, store, budget, offline, progress, engine)
         something_stored(answered, offline)
@@ -279,14 +278,3 @@ def _missing(n: int, lost: Tally) -> list[str]:
         return []
     why = "; ".join(lost.failed) or "no reason given"
     return [f"{n:,} votes are missing ({why}). Run the same line again to ask for them."]
-
-
-def _keep_items(store: Store, samples: Sequence[Sample]) -> None:
-    every = map(_item, samples)
-    while some := list(islice(every, 1000)):
-        store.append_many("items", some)
-
-
-def _item(sample: Sample) -> tuple[str, dict[str, Json]]:
-    record = {name: value for name, value in asdict(sample).items() if value}
-    return call_key("item", record), record

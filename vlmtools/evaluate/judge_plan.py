@@ -13,7 +13,7 @@ from vlmtools.crosscheck.assumed import (
     CHARS_PER_TOKEN,
     CLAIMS_PER_ANSWER,
     TOKENS_PER_ANSWER,
-    TOKENS_PER_IMAGE,
+    prompt_tokens,
 )
 from vlmtools.crosscheck.collect import Draws, wanted
 from vlmtools.crosscheck.plan import Step
@@ -77,15 +77,6 @@ def plan_judge(
     read = sum(map(prompt_tokens, asked))
     step = Step(_title(judge, len(silent)), total, len(asked), read, len(asked) * per_verdict, total, size)
     return JudgePlan(step, {**_assumed(len(silent), bool(answers)), "tokens_per_verdict": per_verdict})
-
-
-def prompt_tokens(sample: Sample) -> float:
-    """Tokens of a question with its text and media, by the usual length of a token.
-
-    Args:
-        sample: The question.
-    """
-    return len(sample.prompt + (sample.text or "")) / CHARS_PER_TOKEN + TOKENS_PER_IMAGE * len(sample.media)
 
 
 def _title(judge: Responder, n_silent: int) -> str:

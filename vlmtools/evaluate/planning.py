@@ -10,10 +10,11 @@ from vlmtools.crosscheck.assumed import (
     TOKENS_PER_ANSWER,
     TOKENS_PER_IMAGE,
     TOKENS_PER_S,
+    prompt_tokens,
 )
 from vlmtools.crosscheck.collect import Draws, wanted
 from vlmtools.crosscheck.plan import Plan, Step
-from vlmtools.evaluate.judge_plan import plan_judge, prompt_tokens
+from vlmtools.evaluate.judge_plan import plan_judge
 from vlmtools.evaluate.merging import stored_keys, stored_texts, written
 from vlmtools.evaluate.run import Question
 from vlmtools.types import Responder

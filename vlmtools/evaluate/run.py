@@ -10,7 +10,7 @@ from vlmtools.benchmarks._answers_file import AnswersFile, read_answers
 from vlmtools.benchmarks._evaluation import Evaluation
 from vlmtools.benchmarks.base import Benchmark, Row, Said, score_answers
 from vlmtools.crosscheck.budget import Budget, Metered
-from vlmtools.crosscheck.collect import Draws, Progress, Tally, collect, silent
+from vlmtools.crosscheck.collect import Draws, Progress, Tally, collect, keep_items, silent
 from vlmtools.crosscheck.told import ByItem
 from vlmtools.engine.base import Engine
 from vlmtools.errors import BadInput
@@ -249,7 +249,7 @@ class Run:
         """Make the folder this run's, with what its workers have answered so far."""
         said = {"protocol": self.asked.benchmark.protocol, "name": self.responder.name}
         self.store.bind(self.identity, said)
-        self.store.append_many("items", (_item(sample) for sample in self.asked.samples))
+        keep_items(self.store, self.asked.samples)
         merge(self.store, self.identity)
 
     def _collect(self, budget: Budget | None, progress: Progress) -> tuple[ByItem, Tally]:
@@ -288,8 +288,3 @@ class Run:
                 f"Only the first {len(self.asked.samples):,} items: not comparable with published numbers."
             )
         return told
-
-
-def _item(sample: Sample) -> tuple[str, dict[str, Json]]:
-    record = {name: value for name, value in asdict(sample).items() if value}
-    return call_key("item", record), record

@@ -180,21 +180,14 @@ class SpoolList(Sequence[T], Generic[T]):
         entries: Iterable[T] = (),
         most: int | None = None,
     ) -> None:
-        self._encode, self._decode, self._most = encode, decode, MOST if most is None else most
-        self._few: list[T] = []
-        self._file: TableFile | None = None
-        self._n = 0
+        self._how = encode, decode
+        self._all: Spool[T] = Spool(encode, lambda _, value: decode(value), most=most)
         for value in entries:
             self.append(value)
 
     def append(self, value: T) -> None:
         """Add an entry at the end."""
-        if self._file is None:
-            self._few.append(value)
-            if len(self._few) > self._most:
-                self._move()
-            return
-        self._put(self._file, value)
+        self._all[f"{len(self)}"] = value
 
     @overload
     def __getitem__(self, index: int) -> T: ...
@@ -205,27 +198,21 @@ class SpoolList(Sequence[T], Generic[T]):
         if isinstance(index, slice):
             start, stop, step = index.indices(len(self))
             if step == 1:
-                return SpoolList(self._encode, self._decode, self.stretch(start, stop), self._most)
+                return SpoolList(*self._how, self.stretch(start, stop))
             return [self[place] for place in range(start, stop, step)]
-        place = range(len(self))[index]
-        if self._file is None:
-            return self._few[place]
-        row = self._file.execute("SELECT value FROM entry WHERE place = ?", (place + 1,)).fetchone()
-        return self._decode(json.loads(row[0]))
+        return self._all[f"{range(len(self))[index]}"]
 
     def __iter__(self) -> Iterator[T]:
         """The entries in order."""
-        if self._file is None:
-            return iter(self._few)
-        return (self._decode(json.loads(said)) for said in self._file.rows("value"))
+        return iter(self._all.values())
 
     def __len__(self) -> int:
         """Number of entries."""
-        return len(self._few) if self._file is None else self._n
+        return len(self._all)
 
     def __reduce__(self) -> tuple[object, ...]:
         """As a list in memory, for another process."""
-        return SpoolList, (self._encode, self._decode, list(self), 2**62)
+        return SpoolList, (*self._how, list(self), 2**62)
 
     def stretch(self, start: int, stop: int) -> Iterator[T]:
         """The entries from `start` to before `stop`, in order, without counting up to the first.
@@ -234,22 +221,16 @@ class SpoolList(Sequence[T], Generic[T]):
             start: Place of the first, from 0.
             stop: One past the last.
         """
-        if self._file is None:
-            yield from islice(self._few, start, stop)
-            return
-        for _, said in self._file.stretch("place, value", start, stop):
-            yield self._decode(json.loads(said))
+        return (value for _, value in self._all.stretch(start, stop))
 
-    def _move(self) -> None:
-        self._file = TableFile()
-        for value in self._few:
-            self._put(self._file, value)
-        self._few = []
 
-    def _put(self, file: TableFile, value: T) -> None:
-        self._n += 1
-        said = json.dumps(self._encode(value))
-        file.execute("INSERT INTO entry (place, value) VALUES (?, ?)", (self._n, said))
+def text_list(entries: Iterable[str] = ()) -> SpoolList[str]:
+    """A list of texts.
+
+    Args:
+        entries: To begin with.
+    """
+    return SpoolList(str, str, entries)
 
 
 def _same(key: str, value: Json) -> str:
